@@ -1,0 +1,14 @@
+// Package coordinator is one node's life: leadership, publishing what was committed, accepting reports.
+package coordinator
+
+import "time"
+
+// Config is cluster: in the YAML. None of it belongs to a run's identity.
+type Config struct {
+	Workers        int           `yaml:"workers,omitempty" json:"workers,omitempty"`                 // local workers that `train` starts
+	FailureTimeout time.Duration `yaml:"failure_timeout,omitempty" json:"failure_timeout,omitempty"` // the one knob; default 1s
+	Listen         string        `yaml:"listen,omitempty" json:"listen,omitempty"`                   // NATS address of the embedded server; default 127.0.0.1:0 in train, :4222 in coordinator
+	Mixed          bool          `yaml:"mixed,omitempty" json:"mixed,omitempty"`                     // accept workers of several numerics ids
+	Kernels        string        `yaml:"kernels,omitempty" json:"kernels,omitempty"`                 // avx512 | avx2 | portable; "" = the best of the first worker
+	Threads        int           `yaml:"threads,omitempty" json:"threads,omitempty"`                 // per worker; 0 = cores / local workers
+}

@@ -1,0 +1,323 @@
+// Package wire is the protocol between coordinators and workers: message types, subjects, version and codec.
+// It knows neither NATS nor Raft. DESIGN.md tells how the messages make a step.
+package wire
+
+import (
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/data"
+)
+
+// Protocol versions that this build speaks. A hello carries the range; a rolling upgrade accepts the previous.
+const (
+	ProtocolMin = 1
+	ProtocolMax = 1
+)
+
+// Hello is a worker's first request. The answer is a Welcome, or a Refusal that says why in plain words.
+type Hello struct {
+	Worker      string // chosen by the worker: unique per process life (name + random suffix)
+	Name        string // for people
+	ProtocolMin int
+	ProtocolMax int
+	Numerics    string // numerics id: kernel revision, instruction set or GPU model and library version
+	Threads     int
+	Version     string // build of the binary, for logs
+	Address     string // host:port of the worker's direct listener; "" = reachable through NATS only
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Refused        string // "" = welcome; else why not, naming what was found and what is allowed
+	Protocol       int
+	FailureTimeout time.Duration
+	Run            *RunInfo // the run to work on; nil = none yet, keep beating
+}
+
+// RunInfo is what a worker needs to prepare for a run.
+type RunInfo struct {
+	ID       string
+	Name     string
+	Identity string // digest of model, data, loss, train and shard settings
+	Spec     []byte // trainer.Config as JSON
+	Store    string // checkpoint folder
+	Numerics string // the run's numerics id, fixed by the first lease; "" = not yet
+	// Resume says from where the state of the step before Round.Step is taken by a worker that has none:
+	// a checkpoint path, or "" for the initial parameters (pure in the spec).
+	Resume     string
+	ResumeStep int64 // the parameters are those after this many steps
+}
+
+// Beat is a heartbeat, sent every failure_timeout/5 as a request; the answer is a Pulse.
+type Beat struct {
+	Worker   string
+	Run      string
+	Revision int64 // newest Round.Revision that the worker has seen
+	State    int64 // steps applied to the worker's parameters; -1 = none loaded yet
+	Busy     string
+	TokensPS float64 // measured speed, tokens a second
+}
+
+// Pulse answers a Beat. Known is false when the coordinator has expired the worker: it says Hello again.
+type Pulse struct {
+	Known bool
+	Run   *RunInfo // set when the run differs from the Beat's
+	Round *Round   // set when newer than the Beat's revision: a lost broadcast costs one beat
+}
+
+// Kind of a round.
+type Kind uint8
+
+// The kinds of a round.
+const (
+	Train    Kind = iota + 1 // a training step
+	Evaluate                 // phase A over a suite's texts; one worker scores
+)
+
+// Round is the whole state of the work in flight, published on every change with a higher Revision. A worker
+// compares it with what it has done and acts on the difference; it never needs the message before.
+type Round struct {
+	Run      string
+	Revision int64 // strictly increasing within a run, across leaders
+	Number   int64 // the round; strictly increasing
+	Kind     Kind
+	Step     int64 // Train: the step being executed. Evaluate: parameters after Step steps
+	Suite    int   // Evaluate: index of the suite
+	Shards   int
+	Attempt  int32
+	Maxima   []float32 // committed maxima that this attempt's exponents come from; nil = none
+	Members  []Member  // active workers, in the order that they joined
+	Leases   []Lease   // every shard of the round is in exactly one lease, for the phases not yet finished
+	Embedded []Range   // shards whose embeddings have been reported
+	Closing  *Closing  // nil until all shards are done
+	Commit   *Commit   // set when the round is over
+	Save     *Save     // a checkpoint to write of the parameters before this round
+	State    RunState
+	Reason   string // why paused, failed or cancelled
+}
+
+// RunState is the state of a run.
+type RunState string
+
+// The states of a run. A run that is stopping finishes the step in flight first.
+const (
+	Running   RunState = "running"
+	Stopping  RunState = "stopping"
+	Paused    RunState = "paused"
+	Failed    RunState = "failed"
+	Cancelled RunState = "cancelled"
+	Finished  RunState = "finished"
+)
+
+// Member is a worker of the round.
+type Member struct {
+	Worker  string
+	Address string
+	Behind  bool // a follower: copies state from Peer and applies totals, holds no leases yet
+	Peer    string
+}
+
+// Range is the shards [Lo, Hi).
+type Range struct{ Lo, Hi int }
+
+// Lease grants the shards of Range to a worker. Epoch is the lease epoch: a report under an older one is void.
+type Lease struct {
+	Range
+	Worker string
+	Epoch  int64
+}
+
+// Closing names one worker per shard (DESIGN 1.6). A worker sends exactly the sum over its named shards to the
+// owners; owners drop sums of older closings.
+type Closing struct {
+	Number int32
+	Cover  []Cover
+	Owners []Owner
+	// Complete: the owners already hold the whole total (they finished the step under an older closing) and
+	// send their ranges at once, without contributions.
+	Complete bool
+}
+
+// Cover names the worker whose sum is over Shards.
+type Cover struct {
+	Worker string
+	Shards []Range
+}
+
+// Owner reduces the parameters [Lo, Hi) and sends the totals to every member.
+type Owner struct {
+	Worker string
+	Lo, Hi int64
+}
+
+// Commit is the record of a committed step or evaluation.
+type Commit struct {
+	Step       int64 // steps applied after this commit
+	Closing    int32
+	Attempt    int32
+	Gradient   string // digest of the total
+	Parameters string // tree hash of the trainable parameters and the optimizer's moments
+	Loss       float64
+	Norm       float64 // global L2 norm before clipping
+	Rate       float64 // learning rate
+	Maxima     []float32
+	Tokens     int64
+}
+
+// Save asks Worker to write the checkpoint of Step; Standby keeps its copy until the manifest is committed.
+type Save struct {
+	Step    int64
+	Worker  string
+	Standby string
+	Best    bool
+}
+
+// ShardRequest asks for a shard of a round; any coordinator that opened the data answers with a ShardReply.
+type ShardRequest struct {
+	Run    string
+	Round  int64
+	Kind   Kind
+	Step   int64
+	Suite  int
+	Shards []int
+}
+
+// ShardReply carries whole shards, tokenised: workers need neither the data set nor the tokenizer.
+type ShardReply struct {
+	Err    string
+	Shards []data.Shard
+}
+
+// HeaderRequest asks for the data.Header of a round.
+type HeaderRequest struct {
+	Run   string
+	Round int64
+	Kind  Kind
+	Step  int64
+	Suite int
+}
+
+// HeaderReply answers HeaderRequest.
+type HeaderReply struct {
+	Err    string
+	Header data.Header
+}
+
+// Rows are the embeddings of one shard, from the worker that computed it to all: [len(Slots), Width].
+type Rows struct {
+	Run    string
+	Round  int64
+	Shard  int
+	Worker string
+	Width  int
+	Slots  []int32
+	Values []float32
+	Digest string
+}
+
+// RowsRequest asks the other workers for shards whose Rows were missed.
+type RowsRequest struct {
+	Run    string
+	Round  int64
+	Shards []int
+	Reply  string // worker to send them to
+}
+
+// Report says that a worker finished a phase of a shard. The answer is a Verdict.
+type Report struct {
+	Run       string
+	Round     int64
+	Attempt   int32
+	Phase     uint8 // trainer.Phase
+	Worker    string
+	Shard     int
+	Epoch     int64 // lease epoch under which it was computed
+	Maxima    []float32
+	NonFinite bool
+	Loss      float64
+	Tokens    int
+	Seconds   float64
+	Digest    string // Embed: digest of the rows, compared when a shard is embedded twice
+}
+
+// Verdict answers Report. Accepted is false when the lease is gone or another report came first.
+type Verdict struct{ Accepted bool }
+
+// Applied says that a worker has the total of a step and has updated its parameters. The answer is a Verdict.
+type Applied struct {
+	Run        string
+	Round      int64
+	Step       int64
+	Closing    int32
+	Attempt    int32
+	Worker     string
+	Gradient   string
+	Parameters string
+	Loss       float64
+	Norm       float64
+	Rate       float64
+}
+
+// Scored is a worker's result of an Evaluate round. The answer is a Verdict.
+type Scored struct {
+	Run     string
+	Round   int64
+	Step    int64
+	Suite   int
+	Worker  string
+	Metrics map[string]float64
+	Digest  string // of all embeddings
+}
+
+// Saved says that a checkpoint was written, or could not be. The answer is a Verdict.
+type Saved struct {
+	Run      string
+	Step     int64
+	Worker   string
+	Path     string
+	Manifest string // digest of the manifest
+	Err      string
+	Seconds  float64
+}
+
+// Chunk carries a part of a large value between workers (sums, totals, states) or from a coordinator (model
+// files). Chunks are about 1 MiB and acknowledged, so a drop is an error and never silence.
+type Chunk struct {
+	Run     string
+	Stream  string // what the chunk belongs to: "sum", "total", "state", "file"
+	Key     string // which one: round, attempt, closing, owner, step, name
+	From    string
+	Index   int
+	Count   int
+	Payload []byte
+	Digest  string // of the payload
+}
+
+// FileRequest asks a coordinator for a part of a file of the run's model folder or of a checkpoint.
+type FileRequest struct {
+	Run    string
+	Name   string // "" lists the names and sizes as JSON
+	Offset int64
+	Limit  int
+}
+
+// FileReply answers FileRequest.
+type FileReply struct {
+	Err     string
+	Size    int64
+	Payload []byte
+}
+
+// Log is a line of a worker's or coordinator's log, published for `counterpoint logs`.
+type Log struct {
+	Time   time.Time
+	Source string
+	Level  string
+	Text   string
+}
+
+// Leave says that a worker drains: it finishes what it holds and takes nothing new.
+type Leave struct {
+	Worker string
+	Reason string
+}

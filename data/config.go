@@ -1,0 +1,23 @@
+package data
+
+// Source is one entry under data: in a run.
+type Source struct {
+	Path        string  `yaml:"path" json:"path"`                                                     // JSONL or JSONL.gz
+	Name        string  `yaml:"name,omitempty" json:"name,omitempty"`                                 // default: the file's name without endings
+	Instruction string  `yaml:"instruction,omitempty" json:"instruction,omitempty"`                   // put before queries; "" uses the row's task
+	Document    string  `yaml:"document_instruction,omitempty" json:"document_instruction,omitempty"` // put before documents
+	Limit       int     `yaml:"limit,omitempty" json:"limit,omitempty"`                               // first N rows; 0 = all
+	Weight      float64 `yaml:"weight,omitempty" json:"weight,omitempty"`                             // chance of being a step's source, relative; 0 = number of rows
+	OnError     string  `yaml:"on_error,omitempty" json:"on_error,omitempty"`                         // refuse (default) | skip
+}
+
+// Order says how the rows of the sources become global batches.
+type Order struct {
+	Batch         int    `json:"batch"`          // pairs in a global batch
+	HardNegatives int    `json:"hard_negatives"` // negatives per query, at most; fewer where a row has fewer
+	Group         int    `json:"group"`          // rows drawn from one source together; 0 = the whole batch (single-source)
+	Remainder     string `json:"remainder"`      // wrap (default) | drop
+	MaxLength     int    `json:"max_length"`     // tokens a text, prompt included
+	ShardTokens   int    `json:"shard_tokens"`   // 0: average tokens of a batch / 64, between 2,048 and 32,768, rounded to a bucket
+	Seed          uint64 `json:"seed"`
+}
