@@ -50,7 +50,8 @@ type Attempt struct {
 // Closing names one worker per shard. This worker's sum is over Shards exactly.
 type Closing struct {
 	Number int32
-	Shards []int // the shards whose sum this worker contributes, ascending; may be empty
+	Shards []int     // the shards whose sum this worker contributes, ascending; may be empty
+	Maxima []float32 // [tensors] committed with the closing: the largest |g| of any worker's shard
 }
 
 // Fleet is what a step needs from the other workers. The worker's agent implements it over NATS and TCP; Solo

@@ -136,6 +136,7 @@ type Closing struct {
 	// Complete: the owners already hold the whole total (they finished the step under an older closing) and
 	// send their ranges at once, without contributions.
 	Complete bool
+	Maxima   []float32 // [tensors] the largest |g| of any shard of the step; the same in the step's Commit
 }
 
 // Cover names the worker whose sum is over Shards.
@@ -280,15 +281,26 @@ type Saved struct {
 	Seconds  float64
 }
 
-// Chunk carries a part of a large value between workers (sums, totals, states) or from a coordinator (model
-// files). Chunks are about 1 MiB and acknowledged, so a drop is an error and never silence.
-type Chunk struct {
+// ChunkRequest asks another worker for a part of a large value: its sum under a closing, its total of a range, or a
+// copy of its state. Large values are pulled: whoever needs one asks for parts of at most about 1 MiB, a window of
+// them at a time, until it has them all. The window is the credit, and a lost part is asked for again.
+type ChunkRequest struct {
 	Run     string
-	Stream  string // what the chunk belongs to: "sum", "total", "state", "file"
-	Key     string // which one: round, attempt, closing, owner, step, name
-	From    string
-	Index   int
-	Count   int
+	Stream  string // "sum", "total" or "state"
+	From    string // the worker that asks
+	Round   int64
+	Attempt int32  // sum, total: of the attempt
+	Closing int32  // sum: over exactly the shards that this closing names. total: of any closing of the attempt
+	Key     string // state: which copy, from the first part's answer; "" = a fresh one
+	Lo, Hi  int64  // sum, total: parameters [Lo, Hi). state: bytes [Lo, Hi)
+}
+
+// Chunk answers ChunkRequest.
+type Chunk struct {
+	Err     string // why the part will not come from here; the asker looks at the newest Round and tries again
+	Later   bool   // not yet: ask again
+	Key     string // state: which copy
+	Size    int64  // state: bytes of the whole copy
 	Payload []byte
 	Digest  string // of the payload
 }
