@@ -20,4 +20,11 @@ type Order struct {
 	MaxLength     int    `json:"max_length"`     // tokens a text, prompt included
 	ShardTokens   int    `json:"shard_tokens"`   // 0: average tokens of a batch / 64, between 2,048 and 32,768, rounded to a bucket
 	Seed          uint64 `json:"seed"`
+
+	// Texts makes a batch of a language objective out of the rows: all | documents | queries. Every text of a
+	// row is taken then, all its positives and negatives. "" = query, positive and hard negatives, for InfoNCE.
+	Texts string `json:"texts,omitempty"`
+	// Predicted makes Header.Divisor the number of tokens that a causal model predicts (all but the first of
+	// each text) and not the number of tokens. Only with Texts.
+	Predicted bool `json:"predicted,omitempty"`
 }
