@@ -1,0 +1,273 @@
+package configs
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/viper"
+)
+
+// Layers are what stands above the file: the environment and --set.
+type Layers struct {
+	Env []string // as os.Environ gives it
+	Set []string // key=value, value in YAML
+}
+
+// Load reads a run file, merges defaults < file < COUNTERPOINT_* environment < --set, and decodes the result
+// strictly. The error holds every fault, each with file:line:column, key, what was found and what is allowed.
+func Load(file string, layers Layers) (*Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read run file: %w", err)
+	}
+	return Decode(file, text, layers)
+}
+
+// Decode is Load for a text that is already in memory; file names it and is the base of its relative paths.
+func Decode(file string, text []byte, layers Layers) (*Config, error) {
+	src := parse(file, text)
+	if len(src.errs) > 0 && len(src.values) == 0 {
+		return nil, result(src.errs)
+	}
+	m := &merger{src: src, v: viper.New(), origin: map[string]Position{}}
+	m.errs = append(m.errs, src.errs...)
+	m.defaults()
+	m.unknown(src.values, "", "")
+	if err := m.v.MergeConfigMap(src.values); err != nil {
+		return nil, fmt.Errorf("merge %s: %w", file, err)
+	}
+	m.environment(layers.Env)
+	m.set(layers.Set)
+	d := &decoder{m: m}
+	c := d.config(m.v.AllSettings())
+	if len(d.m.errs) == 0 {
+		d.m.errs = append(d.m.errs, check(c, m)...)
+	}
+	if err := result(m.errs); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// merger puts the layers into viper and remembers where each value came from.
+type merger struct {
+	src    *source
+	v      *viper.Viper
+	origin map[string]Position // of paths that the environment or --set gave
+	errs   []Error
+}
+
+// at returns where the value of a path came from, walking up to the nearest parent that was written down.
+func (m *merger) at(path string) Position {
+	for p := path; p != ""; p = parent(p) {
+		if o, ok := m.origin[p]; ok {
+			return o
+		}
+		table := m.src.at
+		if p == path {
+			table = m.src.value
+		}
+		if o, ok := table[p]; ok {
+			return o
+		}
+	}
+	return Position{File: m.src.file, Line: 1, Column: 1}
+}
+
+// given says whether any layer above the defaults has the path.
+func (m *merger) given(path string) bool {
+	if _, ok := m.origin[path]; ok {
+		return true
+	}
+	_, ok := m.src.at[path]
+	return ok
+}
+
+func (m *merger) fail(at Position, key, format string, args ...any) {
+	m.errs = append(m.errs, Error{At: at, Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+// optional says whether a path is below a part that may be absent as a whole, so that its defaults apply only
+// when the part is there: the decoder does that.
+func optional(path string) bool {
+	return strings.Contains(path, "[]") || strings.HasPrefix(path, "model.lora")
+}
+
+func (m *merger) defaults() {
+	for _, k := range Keys {
+		if k.Default != nil && !optional(k.Path) {
+			m.v.SetDefault(k.Path, k.Default)
+		}
+	}
+}
+
+// unknown reports keys of the file that the schema does not have.
+func (m *merger) unknown(values map[string]any, schema, path string) {
+	for name, v := range values {
+		p, s := join(path, name), join(schema, name)
+		k, ok := find(s)
+		if !ok {
+			m.fail(m.src.at[p], p, "unknown key; %s", suggestion(name, children(schema)))
+			continue
+		}
+		switch v := v.(type) {
+		case map[string]any:
+			if k.Type == "map" {
+				m.unknown(v, s, p)
+			}
+		case []any:
+			for i, e := range v {
+				if em, ok := e.(map[string]any); ok && k.Type == "list" {
+					m.unknown(em, s+"[]", fmt.Sprintf("%s[%d]", p, i))
+				}
+			}
+		}
+	}
+}
+
+// environment binds COUNTERPOINT_TRAIN_BATCH to train.batch, and so on for every key outside lists.
+func (m *merger) environment(env []string) {
+	names := map[string]string{}
+	for _, k := range Keys {
+		if k.Type != "map" && k.Type != "list" && !strings.Contains(k.Path, "[]") {
+			names[envName(k.Path)] = k.Path
+		}
+	}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		rest, ours := strings.CutPrefix(name, "COUNTERPOINT_")
+		if !ours {
+			continue
+		}
+		at := Position{File: "environment " + name}
+		path, ok := names[name]
+		if !ok {
+			section, _, nested := strings.Cut(strings.ToLower(rest), "_")
+			if _, known := find(section); nested && known && section != "data" {
+				m.fail(at, "", "no key has this name; did you mean %q?", nearest(name, slices.Sorted(maps.Keys(names))))
+			}
+			continue
+		}
+		m.origin[path] = at
+		m.v.Set(path, scalar(value))
+	}
+}
+
+// element is the index of a list's element in a path.
+var element = regexp.MustCompile(`\[\d+\]`)
+
+// set applies key=value pairs; a list's element is named data[0].limit.
+func (m *merger) set(pairs []string) {
+	for _, pair := range pairs {
+		path, text, ok := strings.Cut(pair, "=")
+		at := Position{File: "--set " + pair}
+		if !ok {
+			m.fail(at, "", "want key=value")
+			continue
+		}
+		path = strings.TrimSpace(path)
+		schema := element.ReplaceAllString(path, "[]")
+		k, known := find(schema)
+		if !known {
+			m.fail(at, path, "unknown key; did you mean %q?", nearest(path, paths()))
+			continue
+		}
+		var value any = text
+		if k.Type != "string" && k.Type != "duration" {
+			var parsed any
+			if err := yaml.Unmarshal([]byte(text), &parsed); err != nil {
+				m.fail(at, path, "the value is no YAML: %v", err)
+				continue
+			}
+			value = parsed
+		}
+		m.origin[path] = at
+		if element.MatchString(path) {
+			m.setElement(at, path, value)
+			continue
+		}
+		m.v.Set(path, value)
+	}
+}
+
+// setElement changes one element's key inside a list, which viper cannot address.
+func (m *merger) setElement(at Position, path string, value any) {
+	open, shut := strings.IndexByte(path, '['), strings.IndexByte(path, ']')
+	list, name := path[:open], strings.TrimPrefix(path[shut+1:], ".")
+	i, _ := strconv.Atoi(path[open+1 : shut])
+	elements, _ := m.v.Get(list).([]any)
+	if i >= len(elements) {
+		m.fail(at, path, "the list has %d elements", len(elements))
+		return
+	}
+	changed := append([]any(nil), elements...)
+	old, _ := changed[i].(map[string]any)
+	element := make(map[string]any, len(old)+1)
+	for k, v := range old {
+		element[k] = v
+	}
+	if name == "" {
+		m.fail(at, path, "want the key of an element, such as %s.path", path)
+		return
+	}
+	element[name] = value
+	changed[i] = element
+	m.v.Set(list, changed)
+}
+
+// scalar reads an environment value as YAML would, so that numbers and booleans have their type.
+func scalar(text string) any {
+	var v any
+	if err := yaml.Unmarshal([]byte(text), &v); err != nil || v == nil {
+		return text
+	}
+	return v
+}
+
+func envName(path string) string {
+	return "COUNTERPOINT_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// parent returns the path one level up: data[0].path -> data[0] -> data -> "".
+func parent(path string) string {
+	if strings.HasSuffix(path, "]") {
+		return path[:strings.LastIndexByte(path, '[')]
+	}
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		return path[:i]
+	}
+	return ""
+}
+
+// resolve makes a path of the file relative to the file, and one of --set or the environment to the current
+// folder, and reports a path that is not there.
+func (m *merger) resolve(key string, path *string) {
+	if *path == "" {
+		return
+	}
+	if _, above := m.origin[key]; !above && !filepath.IsAbs(*path) {
+		*path = filepath.Join(filepath.Dir(m.src.file), *path)
+	}
+	if _, err := os.Stat(*path); err != nil {
+		reason := err
+		if pe, ok := err.(*fs.PathError); ok { //nolint:errorlint // os.Stat returns it bare
+			reason = pe.Err
+		}
+		m.fail(m.at(key), key, "%s: %v", *path, reason)
+	}
+}
