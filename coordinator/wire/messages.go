@@ -16,8 +16,9 @@ const (
 
 // Hello is a worker's first request. The answer is a Welcome, or a Refusal that says why in plain words.
 type Hello struct {
-	Worker      string // chosen by the worker: unique per process life (name + random suffix)
+	Worker      string // chosen by the worker: name + random suffix, a fresh one for every Hello after an expiry
 	Name        string // for people
+	Connection  string // name of the worker's NATS connection: when it is gone, so is the worker
 	ProtocolMin int
 	ProtocolMax int
 	Numerics    string // numerics id: kernel revision, instruction set or GPU model and library version
@@ -42,10 +43,6 @@ type RunInfo struct {
 	Spec     []byte // trainer.Config as JSON
 	Store    string // checkpoint folder
 	Numerics string // the run's numerics id, fixed by the first lease; "" = not yet
-	// Resume says from where the state of the step before Round.Step is taken by a worker that has none:
-	// a checkpoint path, or "" for the initial parameters (pure in the spec).
-	Resume     string
-	ResumeStep int64 // the parameters are those after this many steps
 }
 
 // Beat is a heartbeat, sent every failure_timeout/5 as a request; the answer is a Pulse.
@@ -54,11 +51,19 @@ type Beat struct {
 	Run      string
 	Revision int64 // newest Round.Revision that the worker has seen
 	State    int64 // steps applied to the worker's parameters; -1 = none loaded yet
-	Busy     string
-	TokensPS float64 // measured speed, tokens a second
+	// Parameters is the digest of those parameters. A follower takes part once State and Parameters are the
+	// committed ones, so no worker contributes from a wrong state.
+	Parameters string
+	Size       int64 // trainable parameters P, for the owners' ranges; 0 = none loaded yet
+	Busy       string
+	TokensPS   float64 // measured speed, tokens a second
+	// Missing are embedded shards of the round in flight whose Rows no other worker answered for. Where their
+	// worker is gone they leave Round.Embedded, and the holder of their lease embeds them again.
+	Missing []Range
 }
 
-// Pulse answers a Beat. Known is false when the coordinator has expired the worker: it says Hello again.
+// Pulse answers a Beat. Known is false when the coordinator has expired the worker: it drops the round's sums and
+// says Hello again under a fresh id. Its parameters stay good if their digest does.
 type Pulse struct {
 	Known bool
 	Run   *RunInfo // set when the run differs from the Beat's
@@ -78,9 +83,9 @@ const (
 // compares it with what it has done and acts on the difference; it never needs the message before.
 type Round struct {
 	Run      string
-	Revision int64 // strictly increasing within a run, across leaders
+	Revision int64 // strictly increasing within a run, across leaders; see Term
 	Number   int64 // the round; strictly increasing
-	Kind     Kind
+	Kind     Kind  // 0: no work in flight; Step, Members, Save and State hold all the same
 	Step     int64 // Train: the step being executed. Evaluate: parameters after Step steps
 	Suite    int   // Evaluate: index of the suite
 	Shards   int
@@ -89,12 +94,23 @@ type Round struct {
 	Members  []Member  // active workers, in the order that they joined
 	Leases   []Lease   // every shard of the round is in exactly one lease, for the phases not yet finished
 	Embedded []Range   // shards whose embeddings have been reported
-	Closing  *Closing  // nil until all shards are done
-	Commit   *Commit   // set when the round is over
-	Save     *Save     // a checkpoint to write of the parameters before this round
+	Closing  *Closing  // nil until all shards are done, and again when a named worker is lost
+	Scorer   string    // Evaluate: the worker that scores, named when all shards are embedded
+	Commit   *Commit   // the newest committed step; this round is over when Commit.Round is its Number
+	Save     *Save     // a checkpoint to write; repeated in every Round until its manifest is committed
 	State    RunState
 	Reason   string // why paused, failed or cancelled
+
+	// Parameters is the committed digest of the parameters after Step steps; "" = the initial ones, not fixed yet.
+	Parameters string
+	// Resume is a checkpoint folder of the parameters after Step steps, "" = the initial parameters (pure in the
+	// spec): for members that are Behind and have no Peer.
+	Resume string
 }
+
+// Term numbers the leader's reign. A new leader has no reports: when the term changes, workers send again the
+// Reports of the round's shards that they hold (this attempt), their Applied, Scored and Saved.
+func (r *Round) Term() int64 { return r.Revision >> 32 }
 
 // RunState is the state of a run.
 type RunState string
@@ -113,8 +129,8 @@ const (
 type Member struct {
 	Worker  string
 	Address string
-	Behind  bool // a follower: copies state from Peer and applies totals, holds no leases yet
-	Peer    string
+	Behind  bool   // a follower: copies state from Peer and applies totals, holds no leases yet
+	Peer    string // "" = load Round.Resume
 }
 
 // Range is the shards [Lo, Hi).
@@ -151,8 +167,9 @@ type Owner struct {
 	Lo, Hi int64
 }
 
-// Commit is the record of a committed step or evaluation.
+// Commit is the record of a committed step.
 type Commit struct {
+	Round      int64
 	Step       int64 // steps applied after this commit
 	Closing    int32
 	Attempt    int32
@@ -165,7 +182,8 @@ type Commit struct {
 	Tokens     int64
 }
 
-// Save asks Worker to write the checkpoint of Step; Standby keeps its copy until the manifest is committed.
+// Save asks Worker to write the checkpoint of Step, from a copy taken when its parameters were those after Step
+// steps. Standby keeps its copy until the manifest is committed: it writes when it is named Worker.
 type Save struct {
 	Step    int64
 	Worker  string
@@ -235,14 +253,19 @@ type Report struct {
 	Epoch     int64 // lease epoch under which it was computed
 	Maxima    []float32
 	NonFinite bool
-	Loss      float64
+	Overflow  bool    // Backward: some tensor's maximum is beyond its bound under this attempt's exponents
+	Loss      float64 // the shard's part of a language-model loss
 	Tokens    int
 	Seconds   float64
 	Digest    string // Embed: digest of the rows, compared when a shard is embedded twice
 }
 
-// Verdict answers Report. Accepted is false when the lease is gone or another report came first.
-type Verdict struct{ Accepted bool }
+// Verdict answers Report, Applied, Scored and Saved. Accepted is false when the lease is gone or another report came
+// first. Retry: the coordinator is not the leader, or not yet; ask again.
+type Verdict struct {
+	Accepted bool
+	Retry    bool
+}
 
 // Applied says that a worker has the total of a step and has updated its parameters. The answer is a Verdict.
 type Applied struct {
@@ -305,10 +328,11 @@ type Chunk struct {
 	Digest  string // of the payload
 }
 
-// FileRequest asks a coordinator for a part of a file of the run's model folder or of a checkpoint.
+// FileRequest asks a coordinator for a part of a file: "model/NAME" of the run's model folder,
+// "checkpoints/FOLDER/NAME" of the store, or "suite/INDEX", the queries, documents and judgements of a suite as JSON.
 type FileRequest struct {
 	Run    string
-	Name   string // "" lists the names and sizes as JSON
+	Name   string // ending in "/": lists that folder's files as JSON, an array of {"name", "size"}
 	Offset int64
 	Limit  int
 }
@@ -333,3 +357,22 @@ type Leave struct {
 	Worker string
 	Reason string
 }
+
+// Control steers a run from the command line: pause, resume, cancel. The answer is a ControlReply.
+type Control struct {
+	Run    string // "" = the active one
+	Action string
+	Reason string
+}
+
+// ControlReply answers Control with the state after it.
+type ControlReply struct {
+	Err   string
+	State RunState
+}
+
+// StatusRequest asks for the coordinator's status.
+type StatusRequest struct{ Run string }
+
+// StatusReply carries coordinator.Status as JSON.
+type StatusReply struct{ JSON []byte }
