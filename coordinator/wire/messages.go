@@ -222,16 +222,18 @@ type HeaderReply struct {
 	Header data.Header
 }
 
-// Rows are the embeddings of one shard, from the worker that computed it to all: [len(Slots), Width].
+// Rows are embeddings of one shard, from the worker that computed it to all: [len(Slots), Width]. A shard whose
+// rows do not fit one message (about 1 MiB) comes in several, each complete in itself.
 type Rows struct {
 	Run    string
 	Round  int64
 	Shard  int
 	Worker string
+	Texts  int // texts of the whole shard
 	Width  int
 	Slots  []int32
 	Values []float32
-	Digest string
+	Digest string // of Slots and Values of this message
 }
 
 // RowsRequest asks the other workers for shards whose Rows were missed.
