@@ -1,0 +1,210 @@
+package gemm
+
+import (
+	"sync"
+	"unsafe"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+)
+
+// bForm says how the right-hand operand lies in memory.
+type bForm uint8
+
+const (
+	bPlain    bForm = iota // [k][ldb], columns side by side
+	bTrans                 // [n][ldb], the reduction side by side
+	bPackedNT              // Packed, read as it lies
+	bPackedNN              // Packed, panels turned round on the fly
+)
+
+// Blocking. Only depthMax shows in a result's bits.
+const (
+	panel    = 32  // columns of a packed panel of B
+	depthMax = 384 // longest run of the reduction summed in registers
+	widthMax = 512 // columns of B packed at a time: depthMax x widthMax floats stay in L2
+	rowsMax  = 12  // most rows of a strip, over all kernels
+)
+
+// product is one matrix product; the zero of a field is what it says.
+type product struct {
+	m, n, k     int
+	alpha, beta float32
+	a           []float32
+	lda         int
+	transA      bool
+	b           []float32
+	ldb         int
+	packed      *Packed
+	form        bForm
+	c           []float32
+	ldc         int
+}
+
+// depth is the length of the runs into which a reduction of k is cut: the fewest runs of at most depthMax, all but the
+// last equal, in multiples of 16. It is a function of k alone because the bits depend on it:
+//
+//	c = alpha*run₀ + beta*c;  c = alpha*run₁ + c;  ...   run = fma(a, b, run) in the order of the reduction, from 0
+func depth(k int) int {
+	runs := max(1, (k+depthMax-1)/depthMax)
+	return roundUp((k+runs-1)/runs, 16)
+}
+
+func roundUp(x, to int) int { return (x + to - 1) / to * to }
+
+// aligned returns n floats that start on a cache line.
+func aligned(n int) []float32 {
+	s := make([]float32, n+15)
+	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(s)))>>2) & 15
+	return s[off : off+n : off+n]
+}
+
+// scratch is the packing space of one goroutine's tile.
+type scratch struct {
+	a []float32 // one strip of A, [depthMax][rows], and room for a store past its end
+	b []float32 // one block of B, panels of [depthMax][panel]
+}
+
+var scratches = sync.Pool{New: func() any {
+	return &scratch{a: aligned(depthMax*16 + 16), b: aligned(depthMax * widthMax)}
+}}
+
+// job is a product cut into a grid of tiles. Its tile method is bound once, so that running one allocates nothing.
+type job struct {
+	product
+	level      isa.Level
+	rows, cols int // size of a tile
+	across     int // tiles across n
+	runTile    func(i int)
+}
+
+var jobs = sync.Pool{New: func() any {
+	j := &job{}
+	j.runTile = j.tile
+	return j
+}}
+
+// run cuts C into tiles and computes them. The cut follows the number of threads; the bits do not depend on it.
+func (x product) run(p *pool.Pool) {
+	j := jobs.Get().(*job)
+	j.product, j.level = x, isa.Active()
+	across := (x.n + widthMax - 1) / widthMax
+	j.cols = roundUp((x.n+across-1)/across, panel)
+	down := 1
+	if threads := p.Threads(); threads > 1 && x.m*x.n*x.k > 1<<17 {
+		// About four tiles a thread even out; a tile of less than 96 rows pays too much for packing B.
+		down = min((4*threads+across-1)/across, max(1, x.m/96))
+		if across*down < threads && x.n >= 2*panel { // few rows: narrower tiles instead
+			j.cols = max(panel, roundUp(x.n/(2*threads), panel))
+			across = (x.n + j.cols - 1) / j.cols
+		}
+	}
+	j.rows = (x.m + down - 1) / down
+	across = (x.n + j.cols - 1) / j.cols
+	down = (x.m + j.rows - 1) / j.rows
+	j.across = across
+	if across*down == 1 {
+		j.tile(0)
+	} else {
+		p.For(across*down, j.runTile)
+	}
+	j.product = product{}
+	jobs.Put(j)
+}
+
+// tile computes tile i of C: for every run of the reduction, every strip of rows against the tile's block of B.
+func (j *job) tile(i int) {
+	i0, j0 := i/j.across*j.rows, i%j.across*j.cols
+	rows, cols := min(j.rows, j.m-i0), min(j.cols, j.n-j0)
+	s := scratches.Get().(*scratch)
+	step := depth(j.k)
+	strips := (rows + stripRows(j.level) - 1) / stripRows(j.level)
+	packA := j.packsA(cols)
+	st := strip{alpha: j.alpha, beta: j.beta, n: cols, ldc: j.ldc * 4}
+	for k0 := 0; k0 < j.k; k0 += step {
+		st.k = min(step, j.k-k0)
+		j.blockB(&st, s, k0, j0, rows, cols)
+		r0 := 0
+		for q := range strips {
+			r1 := (q + 1) * rows / strips // strips of nearly equal height
+			st.m = r1 - r0
+			j.stripA(&st, s, packA, i0+r0, k0)
+			st.c = unsafe.Pointer(&j.c[(i0+r0)*j.ldc+j0])
+			st.run(j.level)
+			r0 = r1
+		}
+		st.beta = 1
+	}
+	scratches.Put(s)
+}
+
+// packsA reports whether strips of A are copied before use: not when few columns will read them.
+func (j *job) packsA(cols int) bool { return cols > 2*panel }
+
+// stripA points st at rows r0.. of op(A), from k0 on.
+func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
+	if j.transA {
+		at := unsafe.Pointer(&j.a[k0*j.lda+r0])
+		if pack {
+			copyPanel(unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
+			st.a, st.rs, st.cs = unsafe.Pointer(&s.a[0]), 4, st.m*4
+			return
+		}
+		st.a, st.rs, st.cs = at, 4, j.lda*4
+		return
+	}
+	at := unsafe.Pointer(&j.a[r0*j.lda+k0])
+	if pack {
+		transpose(unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
+		st.a, st.rs, st.cs = unsafe.Pointer(&s.a[0]), 4, st.m*4
+		return
+	}
+	st.a, st.rs, st.cs = at, j.lda*4, 4
+}
+
+// blockB points st at columns j0..j0+cols of op(B), from k0 on, packing them unless they can be read in place.
+func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
+	kc := st.k
+	switch j.form {
+	case bPackedNT:
+		st.b, st.ldb, st.bstep = unsafe.Pointer(&j.packed.data[j.packed.at(k0, kc, j0)]), panel*4, kc*panel*4
+		return
+	case bPlain:
+		if rows <= 4*rowsMax {
+			st.b, st.ldb, st.bstep = unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb*4, panel*4
+			return
+		}
+	}
+	for c := 0; c < cols; c += panel {
+		dst, w := unsafe.Pointer(&s.b[c*kc]), min(panel, cols-c)
+		switch j.form {
+		case bPlain:
+			copyPanel(dst, panel, unsafe.Pointer(&j.b[k0*j.ldb+j0+c]), j.ldb, kc, w)
+		case bTrans:
+			transpose(dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
+		case bPackedNN:
+			j.turnPanel(dst, k0, j0+c, kc, w)
+		}
+	}
+	st.b, st.ldb, st.bstep = unsafe.Pointer(&s.b[0]), panel*4, kc*panel*4
+}
+
+// turnPanel writes columns j0..j0+w (inputs of W) of rows k0..k0+kc (outputs of W) as a panel [kc][panel]. A packed panel
+// is [input][32 outputs]; the columns may straddle two of Packed's depth blocks.
+func (j *job) turnPanel(dst unsafe.Pointer, k0, j0, kc, w int) {
+	p := j.packed
+	step := depth(p.k)
+	for c := 0; c < w; {
+		b0 := (j0 + c) / step * step // the depth block of input j0+c
+		bc := min(step, p.k-b0)
+		cn := min(w-c, b0+bc-(j0+c))
+		for o := 0; o < kc; {
+			lane := (k0 + o) % panel
+			on := min(kc-o, panel-lane)
+			src := &p.data[p.at(b0, bc, (k0+o)-lane)+(j0+c-b0)*panel+lane]
+			transpose(unsafe.Add(dst, (o*panel+c)*4), panel, unsafe.Pointer(src), panel, on, cn)
+			o += on
+		}
+		c += cn
+	}
+}

@@ -1,0 +1,21 @@
+//go:build !amd64
+
+package gemm
+
+import (
+	"unsafe"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
+)
+
+func stripRows(isa.Level) int { return 4 }
+
+func (s *strip) run(isa.Level) { stripPortable(s) }
+
+func transpose(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+	transposePortable(dst, ldd, src, lds, k, w)
+}
+
+func copyPanel(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+	copyPanelPortable(dst, ldd, src, lds, k, w)
+}
