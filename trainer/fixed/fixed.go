@@ -126,15 +126,15 @@ func quantise(sum []int64, g []float32, scale float64) {
 	}
 }
 
-// Float writes the sum as float32 into out: float32(value * 2^-e), rounded once (integers below 2^53 and powers
+// Float writes the sum as float32 into out [P]: float32(value * 2^-e), rounded once (integers below 2^53 and powers
 // of two are exact in float64).
-func (s *Sum) Float(out []float32, o Offsets) { s.FloatRange(out, o, 0, len(out)) }
+func (s *Sum) Float(out []float32, o Offsets) { s.FloatSpan(out, o, 0) }
 
-// FloatRange is Float of the values [lo, hi) only.
-func (s *Sum) FloatRange(out []float32, o Offsets, lo, hi int) {
-	o.Pieces(lo, hi, func(t, lo, hi int) {
+// FloatSpan writes the values [at, at+len(out)) as Float does.
+func (s *Sum) FloatSpan(out []float32, o Offsets, at int) {
+	o.Pieces(at, at+len(out), func(t, lo, hi int) {
 		scale := math.Ldexp(1, -int(s.Exponents[t]))
-		dst, src := out[lo:hi], s.Values[lo:hi]
+		dst, src := out[lo-at:hi-at], s.Values[lo:hi]
 		for i, v := range src {
 			dst[i] = float32(float64(v) * scale)
 		}

@@ -1,0 +1,152 @@
+package optim
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
+)
+
+// Run executes body(0) .. body(n-1) in any order, on as many threads as it likes; nil runs them in order here. No
+// result of this package depends on it.
+type Run func(n int, body func(i int))
+
+// AdamW updates the flat vector of trainable parameters: Loshchilov and Hutter 2019, algorithm 2, with torch's
+// order of operations. Every worker applies it to the same total and so holds the same bits: it uses IEEE float32
+// multiplication, addition, division and square root only, one rounding each, never a fused multiply-add.
+type AdamW struct {
+	Weights []float32 // [P] the parameters, shared with the model
+	First   []float32 // [P] m
+	Second  []float32 // [P] v
+
+	config  Config
+	steps   int64
+	offsets fixed.Offsets
+	decay   []bool // [tensors]
+	run     Run
+}
+
+// New returns an optimizer with zero moments. decay[t] says whether the weight decay acts on tensor t (it should on
+// two-dimensional ones only); steps is the length of the schedule.
+func New(c Config, steps int64, weights []float32, o fixed.Offsets, decay []bool, run Run) *AdamW {
+	if o.Size() != len(weights) || o.Tensors() != len(decay) {
+		panic(fmt.Sprintf("optim: %d weights in %d tensors, %d decays, offsets of %d", len(weights), o.Tensors(), len(decay), o.Size()))
+	}
+	if run == nil {
+		run = func(n int, body func(int)) {
+			for i := range n {
+				body(i)
+			}
+		}
+	}
+	return &AdamW{
+		Weights: weights, First: make([]float32, len(weights)), Second: make([]float32, len(weights)),
+		config: c.Filled(), steps: steps, offsets: o, decay: decay, run: run,
+	}
+}
+
+// blocks returns the number of fixed.Block sized parts of the parameters.
+func (a *AdamW) blocks() int { return (len(a.Weights) + fixed.Block - 1) / fixed.Block }
+
+func (a *AdamW) block(i int) (lo, hi int) {
+	return i * fixed.Block, min((i+1)*fixed.Block, len(a.Weights))
+}
+
+// Norm returns the global L2 norm of a total: float64 sums of squares of fixed blocks of its float32 values in
+// tensor order, added in a fixed tree.
+func (a *AdamW) Norm(total *fixed.Sum) float64 {
+	sums := make([]float64, a.blocks())
+	a.run(len(sums), func(i int) {
+		lo, hi := a.block(i)
+		g := gradient(total, a.offsets, lo, hi)
+		sums[i] = sumSquares(*g)
+		scratch.Put(g)
+	})
+	return math.Sqrt(tree(sums))
+}
+
+// tree adds in the order of a binary tree that depends on the number of values only.
+func tree(x []float64) float64 {
+	switch len(x) {
+	case 0:
+		return 0
+	case 1:
+		return x[0]
+	}
+	half := 1
+	for half*2 < len(x) {
+		half *= 2
+	}
+	return tree(x[:half]) + tree(x[half:])
+}
+
+// Scalars are the numbers of one update: computed in float64 and rounded once.
+type Scalars struct {
+	Clip         float32 // factor of the gradient
+	Keep         float32 // 1 - rate * decay
+	Beta1, Rest1 float32 // b1, 1 - b1
+	Beta2, Rest2 float32 // b2, 1 - b2
+	Size         float32 // rate / (1 - b1^k)
+	Root         float32 // sqrt(1 - b2^k)
+	Epsilon      float32
+}
+
+// Scalars returns the numbers of step s for a gradient of the given norm.
+func (a *AdamW) Scalars(s int64, norm float64) Scalars {
+	c, k, rate := a.config, float64(s+1), a.Rate(s)
+	return Scalars{
+		Clip: float32(c.ClipFactor(norm)), Keep: float32(1 - rate*c.WeightDecay),
+		Beta1: float32(c.Beta1), Rest1: float32(1 - c.Beta1), Beta2: float32(c.Beta2), Rest2: float32(1 - c.Beta2),
+		Size: float32(rate / (1 - math.Pow(c.Beta1, k))), Root: float32(math.Sqrt(1 - math.Pow(c.Beta2, k))),
+		Epsilon: float32(c.Epsilon),
+	}
+}
+
+// Rate returns the learning rate of step s.
+func (a *AdamW) Rate(s int64) float64 { return a.config.Schedule.Rate(s, a.steps) }
+
+// Update applies step s (0-based) with the sum of all gradients. It returns the gradient's norm before clipping.
+func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
+	norm = a.Norm(total)
+	k := a.Scalars(s, norm)
+	a.run(a.blocks(), func(i int) {
+		lo, hi := a.block(i)
+		g := gradient(total, a.offsets, lo, hi)
+		a.offsets.Pieces(lo, hi, func(t, from, to int) {
+			k := k
+			if !a.decay[t] {
+				k.Keep = 1
+			}
+			update(a.Weights[from:to], a.First[from:to], a.Second[from:to], (*g)[from-lo:to-lo], k)
+		})
+		scratch.Put(g)
+	})
+	return norm
+}
+
+// Digest returns the tree hash of the parameters and both moments: SHA-256 over the SHA-256 of every block's w, m
+// and v, little-endian.
+func (a *AdamW) Digest() string {
+	leaves := make([][sha256.Size]byte, a.blocks())
+	a.run(len(leaves), func(i int) {
+		lo, hi := a.block(i)
+		h := sha256.New()
+		for _, x := range [][]float32{a.Weights, a.First, a.Second} {
+			h.Write(littleEndian(x[lo:hi]))
+		}
+		h.Sum(leaves[i][:0])
+	})
+	root := sha256.New()
+	for i := range leaves {
+		root.Write(leaves[i][:])
+	}
+	return hex.EncodeToString(root.Sum(nil))
+}
+
+// littleEndian views values as the bytes that they are in memory on every platform this project builds for.
+func littleEndian(x []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), len(x)*4)
+}
