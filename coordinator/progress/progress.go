@@ -1,0 +1,207 @@
+// Package progress shows a run's events while they happen: a live bar on a terminal, plain lines elsewhere,
+// or JSON lines.
+package progress
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+)
+
+// View is told every event, in order, from one goroutine.
+type View interface {
+	Event(e wire.Event)
+	Close()
+}
+
+// Lines returns a view that writes a plain line for what matters: at most one step line per interval, and
+// everything else at once.
+func Lines(w io.Writer, steps int64, interval time.Duration) View {
+	return &lines{w: w, rate: rate{steps: steps}, interval: interval}
+}
+
+// JSON returns a view that writes every event as one JSON line.
+func JSON(w io.Writer) View { return jsonLines{json.NewEncoder(w)} }
+
+type jsonLines struct{ enc *json.Encoder }
+
+func (v jsonLines) Event(e wire.Event) { _ = v.enc.Encode(e) } // a closed pipe ends the view, not the run
+func (jsonLines) Close()               {}
+
+type lines struct {
+	w        io.Writer
+	rate     rate
+	interval time.Duration
+	last     time.Time
+}
+
+func (v *lines) Event(e wire.Event) {
+	if e.Kind == wire.EventStep && e.Commit != nil {
+		v.rate.add(e)
+		if e.Time.Sub(v.last) < v.interval && e.Step != v.rate.steps {
+			return
+		}
+		v.last = e.Time
+		fmt.Fprintf(v.w, "step %d/%d  %s\n", e.Step, v.rate.steps, v.rate.status())
+		return
+	}
+	if text := Sentence(e); text != "" {
+		fmt.Fprintln(v.w, text)
+	}
+}
+
+func (*lines) Close() {}
+
+// Bar returns a view with one live bar: step, loss, gradient norm, learning rate, tokens a second, workers and
+// time left; other events scroll above it.
+func Bar(w io.Writer, name string, steps int64) View {
+	v := &bar{rate: rate{steps: steps}}
+	v.progress = mpb.New(mpb.WithOutput(w), mpb.WithWidth(28), mpb.WithRefreshRate(150*time.Millisecond), mpb.WithAutoRefresh())
+	v.bar = v.progress.New(
+		steps,
+		mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding("·").Rbound("▏"),
+		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersNoUnit("%d/%d")),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			return v.rate.status()
+		})),
+	)
+	return v
+}
+
+type bar struct {
+	progress *mpb.Progress
+	bar      *mpb.Bar
+
+	mu   sync.Mutex
+	rate rate
+}
+
+func (v *bar) Event(e wire.Event) {
+	if e.Kind == wire.EventStep && e.Commit != nil {
+		v.mu.Lock()
+		v.rate.add(e)
+		v.mu.Unlock()
+		v.bar.SetCurrent(e.Step)
+		return
+	}
+	if text := Sentence(e); text != "" {
+		_, _ = io.WriteString(v.progress, text+"\n")
+	}
+}
+
+func (v *bar) Close() {
+	if !v.bar.Completed() {
+		v.bar.Abort(false)
+	}
+	v.progress.Wait()
+}
+
+// rate smooths speed over the last steps and predicts the end.
+type rate struct {
+	steps   int64
+	last    wire.Event
+	seconds []float64 // of the last steps
+	tokens  []int64
+}
+
+func (r *rate) add(e wire.Event) {
+	r.last = e
+	r.seconds, r.tokens = append(r.seconds, e.Seconds), append(r.tokens, e.Tokens)
+	if n := len(r.seconds) - 20; n > 0 {
+		r.seconds, r.tokens = r.seconds[n:], r.tokens[n:]
+	}
+}
+
+func (r *rate) status() string {
+	c := r.last.Commit
+	if c == nil {
+		return "waiting for the first step"
+	}
+	var seconds float64
+	var tokens int64
+	for i, s := range r.seconds {
+		seconds += s
+		tokens += r.tokens[i]
+	}
+	text := fmt.Sprintf("loss %.4f  norm %.3g  lr %.2e", c.Loss, c.Norm, c.Rate)
+	if seconds > 0 {
+		left := time.Duration(float64(r.steps-r.last.Step) * seconds / float64(len(r.seconds)) * float64(time.Second))
+		text += fmt.Sprintf("  %s tok/s  %s  ETA %s", thousands(int64(math.Round(float64(tokens)/seconds))), plural(r.last.Workers, "worker"), left.Round(time.Second))
+	}
+	if r.last.Again {
+		text += "  (executed again)"
+	}
+	return text
+}
+
+// Sentence tells an event in one line; "" for those that need none.
+func Sentence(e wire.Event) string {
+	detail := e.Text
+	if detail != "" {
+		detail = ": " + detail
+	}
+	switch e.Kind {
+	case wire.EventState:
+		return fmt.Sprintf("run is %s%s", e.State, detail)
+	case wire.EventScored:
+		names := make([]string, 0, len(e.Metrics))
+		for n := range e.Metrics {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		var parts []string
+		for _, n := range names {
+			if n == "ndcg@10" || n == "r@1" || n == "mrr@10" || len(names) < 4 {
+				parts = append(parts, fmt.Sprintf("%s %.4f", n, e.Metrics[n]))
+			}
+		}
+		return fmt.Sprintf("evaluated %s after step %d: %s", e.Suite, e.Step, strings.Join(parts, "  "))
+	case wire.EventSaved:
+		return fmt.Sprintf("checkpoint of step %d: %s", e.Step, e.Path)
+	case wire.EventUnsaved:
+		return fmt.Sprintf("WARNING: the checkpoint of step %d was not written%s", e.Step, detail)
+	case wire.EventJoined:
+		return fmt.Sprintf("worker %s joined%s", e.Worker, detail)
+	case wire.EventFollowed:
+		return fmt.Sprintf("worker %s has the fleet's state and takes shards%s", e.Worker, detail)
+	case wire.EventLeft:
+		return fmt.Sprintf("worker %s left%s", e.Worker, detail)
+	case wire.EventLeased:
+		return fmt.Sprintf("step %d: shards leased again to %s%s", e.Step+1, e.Worker, detail)
+	case wire.EventRepeated:
+		return fmt.Sprintf("step %d repeats with wider exponents%s", e.Step+1, detail)
+	case wire.EventLeader:
+		return "leader changed" + detail
+	case wire.EventDoubt:
+		return "WARNING: digests differ" + detail
+	}
+	return ""
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// thousands writes 12345 as 12,345.
+func thousands(n int64) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

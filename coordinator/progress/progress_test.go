@@ -1,0 +1,71 @@
+package progress
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+)
+
+func events() []wire.Event {
+	t := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	es := []wire.Event{
+		{Time: t, Kind: wire.EventState, State: wire.Running},
+		{Time: t, Kind: wire.EventJoined, Worker: "w1"},
+	}
+	for s := range int64(10) {
+		es = append(es, wire.Event{
+			Time: t.Add(time.Duration(s) * time.Second), Kind: wire.EventStep, Step: s + 1, Tokens: 12345, Seconds: 1, Workers: 2,
+			Commit: &wire.Commit{Loss: 2.5, Norm: 1.25, Rate: 1e-4},
+		})
+	}
+	return append(es, wire.Event{Time: t, Kind: wire.EventScored, Suite: "dev", Step: 10, Metrics: map[string]float64{"ndcg@10": 0.5}})
+}
+
+func TestLines(t *testing.T) {
+	var b bytes.Buffer
+	v := Lines(&b, 10, 5*time.Second)
+	for _, e := range events() {
+		v.Event(e)
+	}
+	v.Close()
+	want := []string{
+		"run is running",
+		"worker w1 joined",
+		"step 1/10  loss 2.5000  norm 1.25  lr 1.00e-04  12,345 tok/s  2 workers  ETA 9s",
+		"step 6/10  loss 2.5000  norm 1.25  lr 1.00e-04  12,345 tok/s  2 workers  ETA 4s",
+		"step 10/10  loss 2.5000  norm 1.25  lr 1.00e-04  12,345 tok/s  2 workers  ETA 0s",
+		"evaluated dev after step 10: ndcg@10 0.5000",
+	}
+	if got := strings.TrimSpace(b.String()); got != strings.Join(want, "\n") {
+		t.Errorf("got:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
+	}
+}
+
+func TestJSON(t *testing.T) {
+	var b bytes.Buffer
+	v := JSON(&b)
+	for _, e := range events() {
+		v.Event(e)
+	}
+	v.Close()
+	d := json.NewDecoder(&b)
+	for _, want := range events() {
+		var got wire.Event
+		if err := d.Decode(&got); err != nil || got.Kind != want.Kind || got.Step != want.Step {
+			t.Fatalf("event %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+func TestBarEndsWithoutATerminal(t *testing.T) {
+	var b bytes.Buffer
+	v := Bar(&b, "demo", 20) // more steps than happen: Close must not wait for them
+	for _, e := range events() {
+		v.Event(e)
+	}
+	v.Close()
+}

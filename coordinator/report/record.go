@@ -1,0 +1,139 @@
+// Package report turns the events of runs into what people read: report.html, self-contained, and the final
+// table of the terminal. It is pure: events in, text out.
+package report
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+)
+
+// Record is what a run's events amount to.
+type Record struct {
+	Name     string
+	Identity string // digest of what decides the result
+	Version  string // of the binary
+	Plan     string // the plan that --dry-run prints
+	Config   string // the run file
+	State    wire.RunState
+	Reason   string
+	Started  time.Time
+	Ended    time.Time
+	Steps    []Step
+	Scores   []Score
+	Saves    []Save
+	Timeline []wire.Event // joins, losses, leases, leaders, doubts, in order
+	Rows     []Row        // reference rows of the result table, such as BM25
+}
+
+// Step is one committed step.
+type Step struct {
+	Time                           time.Time
+	Step                           int64
+	Loss, Norm, Rate, TokensPerSec float64
+	Workers                        int
+	Parameters                     string
+}
+
+// Score is one committed evaluation of one suite.
+type Score struct {
+	Step    int64
+	Suite   string
+	Metrics map[string]float64
+}
+
+// Save is one committed checkpoint.
+type Save struct {
+	Step int64
+	Path string
+}
+
+// Row is one line of the result table.
+type Row struct {
+	Label   string
+	Suite   string
+	Metrics map[string]float64
+}
+
+// Add takes the next event of the run. Events of a resumed run follow those of its first life.
+func (r *Record) Add(e wire.Event) {
+	if r.Started.IsZero() {
+		r.Started = e.Time
+	}
+	r.Ended = e.Time
+	switch e.Kind {
+	case wire.EventStep:
+		if e.Commit == nil || e.Again {
+			return
+		}
+		s := Step{
+			Time: e.Time, Step: e.Step, Loss: e.Commit.Loss, Norm: e.Commit.Norm, Rate: e.Commit.Rate,
+			Workers: e.Workers, Parameters: e.Commit.Parameters,
+		}
+		if e.Seconds > 0 {
+			s.TokensPerSec = float64(e.Tokens) / e.Seconds
+		}
+		r.Steps = append(r.Steps, s)
+	case wire.EventScored:
+		r.Scores = append(r.Scores, Score{Step: e.Step, Suite: e.Suite, Metrics: e.Metrics})
+	case wire.EventSaved:
+		r.Saves = append(r.Saves, Save{Step: e.Step, Path: e.Path})
+	case wire.EventState:
+		r.State, r.Reason = e.State, e.Text
+	default:
+		r.Timeline = append(r.Timeline, e)
+	}
+}
+
+// Read adds the events of an events.jsonl. A last line that a crash cut short is left out.
+func (r *Record) Read(src io.Reader) error {
+	lines := bufio.NewScanner(src)
+	lines.Buffer(nil, 16<<20)
+	for n := 1; lines.Scan(); n++ {
+		var e wire.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			if !lines.Scan() {
+				return nil
+			}
+			return fmt.Errorf("events: line %d: %w", n, err)
+		}
+		r.Add(e)
+	}
+	return lines.Err()
+}
+
+// Results returns the rows of the result table: the reference rows first, then every suite's first and last
+// evaluation.
+func (r *Record) Results() []Row {
+	rows := append([]Row(nil), r.Rows...)
+	for _, suite := range r.suites() {
+		var of []Score
+		for _, s := range r.Scores {
+			if s.Suite == suite {
+				of = append(of, s)
+			}
+		}
+		if len(of) > 1 {
+			rows = append(rows, Row{Label: fmt.Sprintf("%s, step %d", r.Name, of[0].Step), Suite: suite, Metrics: of[0].Metrics})
+		}
+		last := of[len(of)-1]
+		rows = append(rows, Row{Label: fmt.Sprintf("%s, step %d", r.Name, last.Step), Suite: suite, Metrics: last.Metrics})
+	}
+	return rows
+}
+
+func (r *Record) suites() []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, s := range r.Scores {
+		if !seen[s.Suite] {
+			seen[s.Suite] = true
+			names = append(names, s.Suite)
+		}
+	}
+	return names
+}

@@ -1,0 +1,141 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+)
+
+var save = flag.String("save", "", "write the sample report here, to look at it")
+
+// sample is a run with a lost worker, a late joiner and three evaluations.
+func sample(name string) []wire.Event {
+	t := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(s float64) time.Time { return t.Add(time.Duration(s * float64(time.Second))) }
+	es := []wire.Event{
+		{Time: at(0), Kind: wire.EventState, State: wire.Running},
+		{Time: at(0.1), Kind: wire.EventJoined, Worker: "w1-1a2b"},
+		{Time: at(0.2), Kind: wire.EventJoined, Worker: "w2-3c4d"},
+		{Time: at(0.5), Kind: wire.EventScored, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.12, "r@1": 0.05}},
+	}
+	for s := 1; s <= 100; s++ {
+		es = append(es, wire.Event{
+			Time: at(float64(s)), Kind: wire.EventStep, Step: int64(s), Tokens: 20000, Seconds: 1 + 0.2*math.Sin(float64(s)), Workers: 2,
+			Commit: &wire.Commit{Loss: 4.8*math.Exp(-float64(s)/30) + 0.3, Norm: 2 + math.Sin(float64(s)), Rate: 1e-3 * math.Min(float64(s)/10, float64(101-s)/90), Parameters: "0123456789abcdef0123"},
+		})
+		if s == 50 {
+			es = append(
+				es,
+				wire.Event{Time: at(50.2), Kind: wire.EventLeft, Step: 50, Worker: "w2-3c4d", Text: "connection lost"},
+				wire.Event{Time: at(50.4), Kind: wire.EventLeased, Step: 50, Worker: "w1-1a2b", Text: "shards 5-10"},
+				wire.Event{Time: at(53), Kind: wire.EventJoined, Step: 53, Worker: "w3-<5e6f>"},
+				wire.Event{Time: at(54.5), Kind: wire.EventFollowed, Step: 54, Worker: "w3-<5e6f>"},
+				wire.Event{Time: at(54.6), Kind: wire.EventScored, Step: 50, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.35, "r@1": 0.2}},
+			)
+		}
+	}
+	return append(
+		es,
+		wire.Event{Time: at(101), Kind: wire.EventScored, Step: 100, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.45, "r@1": 0.31}},
+		wire.Event{Time: at(102), Kind: wire.EventSaved, Step: 100, Path: "runs/" + name + "/checkpoints/step-00000100"},
+		wire.Event{Time: at(102), Kind: wire.EventState, State: wire.Finished, Step: 100},
+	)
+}
+
+func record(t *testing.T, name string) *Record {
+	t.Helper()
+	var lines bytes.Buffer
+	for _, e := range sample(name) {
+		if err := json.NewEncoder(&lines).Encode(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines.WriteString(`{"kind":"st`) // cut by a crash
+	r := &Record{Name: name, Identity: "feedfacefeedface00", Version: "v0.1.0", Plan: "tokens  22,000 a batch\nshards  11"}
+	if err := r.Read(&lines); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRecord(t *testing.T) {
+	r := record(t, "demo")
+	if len(r.Steps) != 100 || len(r.Scores) != 3 || r.State != wire.Finished || len(r.Saves) != 1 {
+		t.Fatalf("%d steps, %d scores, state %s, %d saves", len(r.Steps), len(r.Scores), r.State, len(r.Saves))
+	}
+	rows := r.Results()
+	if len(rows) != 2 || rows[0].Label != "demo, step 0" || rows[1].Metrics["ndcg@10"] != 0.45 {
+		t.Errorf("rows %+v", rows)
+	}
+	lanes := r.lanes()
+	if len(lanes) != 3 || lanes[1].open || !lanes[2].open {
+		t.Errorf("lanes %+v", lanes)
+	}
+	bad := &Record{}
+	if err := bad.Read(strings.NewReader("{\n{}\n")); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("error %v, want line 1 named", err)
+	}
+}
+
+func TestHTML(t *testing.T) {
+	d := Document{Title: "demo & more", Note: "two backbones", Runs: []*Record{record(t, "one"), record(t, "two")}}
+	d.Runs[1].Steps[3].Loss = math.NaN()
+	var b bytes.Buffer
+	if err := d.HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	for _, want := range []string{"demo &amp; more", "nDCG@10", "0.4500", "w3-&lt;5e6f&gt;", "connection lost", "</html>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, no := range []string{"<script", "http://", "https://", "NaN", "ZgotmplZ"} {
+		if strings.Contains(page, no) {
+			t.Errorf("the page has %q", no)
+		}
+	}
+	if *save != "" {
+		if err := os.WriteFile(*save, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var empty bytes.Buffer
+	if err := (Document{Title: "nothing yet", Runs: []*Record{{Name: "x"}}}).HTML(&empty); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTicks(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi float64
+		want   string
+	}{{0, 1, "[0 0.2 0.4 0.6000000000000001 0.8 1]"}, {0, 100, "[0 20 40 60 80 100]"}, {-3, 4, "[-2 0 2 4]"}} {
+		if got := fmt.Sprint(ticks(c.lo, c.hi, 5)); got != c.want {
+			t.Errorf("ticks(%g, %g) = %s, want %s", c.lo, c.hi, got, c.want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	got := Table([]Row{
+		{Label: "BM25", Metrics: map[string]float64{"ndcg@10": 0.8914, "odd": 1}},
+		{Label: "tiny-causal, step 100", Metrics: map[string]float64{"ndcg@10": 0.45, "r@1": 0.3}},
+	}, nil)
+	want := "" +
+		"                       ndcg@10     r@1\n" +
+		"──────────────────────────────────────\n" +
+		"BM25                    0.8914       -\n" +
+		"tiny-causal, step 100   0.4500  0.3000\n"
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
