@@ -1,0 +1,145 @@
+package collective
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
+)
+
+// held is what a worker has of one try of a round. Answers read under the read lock, so taking the write lock
+// waits for them: after withdraw or release the caller may change its sum again.
+type held struct {
+	mu      sync.RWMutex
+	closing int32      // that sum is over; 0 = no sum held
+	sum     *fixed.Sum // this worker's contribution, the caller's memory
+	total   *fixed.Sum // filled where filled says so
+	filled  spans
+	alias   bool // total is the caller's memory too
+	changed chan struct{}
+}
+
+// signal wakes those who wait for a change. The caller holds mu.
+func (h *held) signal() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// offer makes sum answerable under closing.
+func (h *held) offer(closing int32, sum *fixed.Sum) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closing, h.sum = closing, sum
+	h.signal()
+}
+
+// withdraw ends answering for the sum.
+func (h *held) withdraw() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sum = nil
+}
+
+// adopt takes total as the whole total.
+func (h *held) adopt(total *fixed.Sum, alias bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.total, h.alias, h.filled = total, alias, spans{{0, int64(len(total.Values))}}
+	h.signal()
+}
+
+// fill writes values into the total at lo. What is there already stays: every total of a key is the same.
+func (h *held) fill(size int64, exponents []int32, lo int64, values []int64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.total == nil {
+		h.total = fixed.NewSum(exponents, int(size))
+	}
+	if !slices.Equal(h.total.Exponents, exponents) {
+		return errExponents
+	}
+	if h.filled.covers(lo, lo+int64(len(values))) {
+		return nil
+	}
+	copy(h.total.Values[lo:], values)
+	h.filled = h.filled.add(lo, lo+int64(len(values)))
+	h.signal()
+	return nil
+}
+
+// missing returns the parts of [lo, hi) that are not filled.
+func (h *held) missing(lo, hi int64) spans {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.filled.missing(lo, hi)
+}
+
+// release forgets the sum, and reports whether a whole total of our own memory is left to keep.
+func (h *held) release(all bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sum = nil
+	if !all && !h.alias && h.total != nil && h.filled.covers(0, int64(len(h.total.Values))) {
+		return true
+	}
+	h.total, h.filled = nil, nil
+	h.signal()
+	return false
+}
+
+// span is the parameters [lo, hi).
+type span struct{ lo, hi int64 }
+
+// spans are disjoint, ascending and not adjacent.
+type spans []span
+
+// add returns s with [lo, hi) added.
+func (s spans) add(lo, hi int64) spans {
+	out := make(spans, 0, len(s)+1)
+	for i, x := range s {
+		if x.hi < lo {
+			out = append(out, x)
+			continue
+		}
+		if x.lo > hi {
+			return append(append(out, span{lo, hi}), s[i:]...)
+		}
+		lo, hi = min(lo, x.lo), max(hi, x.hi)
+	}
+	return append(out, span{lo, hi})
+}
+
+// covers reports whether all of [lo, hi) is in s.
+func (s spans) covers(lo, hi int64) bool { return len(s.missing(lo, hi)) == 0 }
+
+// missing returns what of [lo, hi) is not in s.
+func (s spans) missing(lo, hi int64) spans {
+	var out spans
+	for _, x := range s {
+		if lo >= hi {
+			return out
+		}
+		if x.hi <= lo {
+			continue
+		}
+		if x.lo > lo {
+			out = append(out, span{lo, min(x.lo, hi)})
+		}
+		lo = max(lo, x.hi)
+	}
+	if lo < hi {
+		out = append(out, span{lo, hi})
+	}
+	return out
+}
+
+// parts cuts s into pieces of at most n parameters.
+func (s spans) parts(n int64) []span {
+	var out []span
+	for _, x := range s {
+		for lo := x.lo; lo < x.hi; lo += n {
+			out = append(out, span{lo, min(lo+n, x.hi)})
+		}
+	}
+	return out
+}
