@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 )
 
@@ -37,7 +38,7 @@ func (p *Packed) Repack(w []float32) {
 		kc := min(step, p.k-k0)
 		for j := 0; j < p.n; j += panel {
 			dst := unsafe.Pointer(&p.data[p.at(k0, kc, j)])
-			transpose(dst, panel, unsafe.Pointer(&w[j*p.k+k0]), p.k, kc, min(panel, p.n-j))
+			transpose(isa.Active(), dst, panel, unsafe.Pointer(&w[j*p.k+k0]), p.k, kc, min(panel, p.n-j))
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
 	if j.transA {
 		at := unsafe.Pointer(&j.a[k0*j.lda+r0])
 		if pack {
-			copyPanel(unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
+			copyPanel(j.level, unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
 			st.a, st.rs, st.cs = unsafe.Pointer(&s.a[0]), 4, st.m*4
 			return
 		}
@@ -155,7 +155,7 @@ func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
 	}
 	at := unsafe.Pointer(&j.a[r0*j.lda+k0])
 	if pack {
-		transpose(unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
+		transpose(j.level, unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
 		st.a, st.rs, st.cs = unsafe.Pointer(&s.a[0]), 4, st.m*4
 		return
 	}
@@ -179,9 +179,9 @@ func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 		dst, w := unsafe.Pointer(&s.b[c*kc]), min(panel, cols-c)
 		switch j.form {
 		case bPlain:
-			copyPanel(dst, panel, unsafe.Pointer(&j.b[k0*j.ldb+j0+c]), j.ldb, kc, w)
+			copyPanel(j.level, dst, panel, unsafe.Pointer(&j.b[k0*j.ldb+j0+c]), j.ldb, kc, w)
 		case bTrans:
-			transpose(dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
+			transpose(j.level, dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
 		case bPackedNN:
 			j.turnPanel(dst, k0, j0+c, kc, w)
 		}
@@ -202,7 +202,7 @@ func (j *job) turnPanel(dst unsafe.Pointer, k0, j0, kc, w int) {
 			lane := (k0 + o) % panel
 			on := min(kc-o, panel-lane)
 			src := &p.data[p.at(b0, bc, (k0+o)-lane)+(j0+c-b0)*panel+lane]
-			transpose(unsafe.Add(dst, (o*panel+c)*4), panel, unsafe.Pointer(src), panel, on, cn)
+			transpose(j.level, unsafe.Add(dst, (o*panel+c)*4), panel, unsafe.Pointer(src), panel, on, cn)
 			o += on
 		}
 		c += cn

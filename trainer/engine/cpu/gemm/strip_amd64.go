@@ -6,14 +6,65 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 )
 
-func stripRows(isa.Level) int { return 4 }
+//go:generate go run ../../../../scripts/genasm -dir .
 
-func (s *strip) run(isa.Level) { stripPortable(s) }
+//go:noescape
+func strip512(s *strip)
 
-func transpose(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
-	transposePortable(dst, ldd, src, lds, k, w)
+//go:noescape
+func strip256(s *strip)
+
+//go:noescape
+func transpose512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
+
+//go:noescape
+func copy512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
+
+func probe512(n int)
+
+func probe256(n int)
+
+// stripRows is the height of the tallest strip.
+func stripRows(level isa.Level) int {
+	switch level {
+	case isa.AVX512:
+		return 12
+	case isa.AVX2:
+		return 6
+	default:
+		return 4
+	}
 }
 
-func copyPanel(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
-	copyPanelPortable(dst, ldd, src, lds, k, w)
+func (s *strip) run(level isa.Level) {
+	switch level {
+	case isa.AVX512:
+		strip512(s)
+	case isa.AVX2:
+		strip256(s)
+	default:
+		stripPortable(s)
+	}
+}
+
+// transpose writes dst[p*ldd+i] = src[i*lds+p] for i < w <= 32, p < k. Up to 16 floats of each row of dst may be written
+// whatever w is (32 if w > 16), in ascending order of p.
+func transpose(level isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+	if level < isa.AVX512 {
+		transposePortable(dst, ldd, src, lds, k, w)
+		return
+	}
+	transpose512(dst, ldd*4, src, lds*4, k, min(w, 16))
+	if w > 16 {
+		transpose512(unsafe.Add(dst, 64), ldd*4, unsafe.Add(src, 16*lds*4), lds*4, k, w-16)
+	}
+}
+
+// copyPanel writes dst[p*ldd+i] = src[p*lds+i] for i < w <= 32, p < k, and may write as much more as transpose.
+func copyPanel(level isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+	if level < isa.AVX512 {
+		copyPanelPortable(dst, ldd, src, lds, k, w)
+		return
+	}
+	copy512(dst, ldd*4, src, lds*4, k, w)
 }

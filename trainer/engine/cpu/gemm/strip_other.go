@@ -12,10 +12,10 @@ func stripRows(isa.Level) int { return 4 }
 
 func (s *strip) run(isa.Level) { stripPortable(s) }
 
-func transpose(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+func transpose(_ isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
 	transposePortable(dst, ldd, src, lds, k, w)
 }
 
-func copyPanel(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+func copyPanel(_ isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
 	copyPanelPortable(dst, ldd, src, lds, k, w)
 }

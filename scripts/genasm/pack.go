@@ -1,0 +1,159 @@
+package main
+
+import "fmt"
+
+// pack512 is the packing of panels under AVX-512.
+func pack512() string {
+	a := newFile()
+	a.transpose512()
+	a.copy512()
+	return a.String()
+}
+
+// transpose512 turns blocks of 16 rows x 16 columns. Rows from w on repeat row w-1, so nothing outside is read; all 16
+// lanes of each row of dst are stored, so dst needs room for 16 floats there (a later row may overwrite the excess).
+func (a *asm) transpose512() {
+	a.text("func transpose512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)\n"+
+		"// dst[p][i] = src[min(i, w-1)][p] for i < 16, p < k; strides in bytes", "transpose512", 48)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ ldd+8(FP), R8")
+	a.f("MOVQ src+16(FP), SI")
+	a.f("MOVQ lds+24(FP), R9")
+	a.f("MOVQ k+32(FP), R10")
+	a.f("MOVQ w+40(FP), R11")
+	a.f("MOVL $0xffff, AX")
+	a.f("KMOVW AX, K1")
+	a.label("block")
+	a.f("CMPQ R10, $16")
+	a.f("JGE full")
+	a.f("MOVQ R10, CX") // last columns
+	a.f("MOVL $1, AX")
+	a.f("SHLL CX, AX")
+	a.f("DECL AX")
+	a.f("KMOVW AX, K1")
+	a.label("full")
+	a.f("MOVQ SI, AX")
+	a.f("MOVQ $1, CX")
+	for i := range 16 {
+		a.f("VMOVUPS.Z (AX), K1, Z%d", i)
+		if i < 15 {
+			a.f("XORL DX, DX") // step to the next row if there is one
+			a.f("CMPQ R11, $%d", i+1)
+			a.f("CMOVQGT R9, DX")
+			a.f("ADDQ DX, AX")
+		}
+	}
+	// The usual four rounds of exchanges: 1, 2, 4, 8 apart.
+	for i := 0; i < 16; i += 2 {
+		a.f("VUNPCKLPS Z%d, Z%d, Z%d", i+1, i, 16+i)
+		a.f("VUNPCKHPS Z%d, Z%d, Z%d", i+1, i, 17+i)
+	}
+	for i := 0; i < 16; i += 4 {
+		a.f("VUNPCKLPD Z%d, Z%d, Z%d", 18+i, 16+i, i)
+		a.f("VUNPCKHPD Z%d, Z%d, Z%d", 18+i, 16+i, i+1)
+		a.f("VUNPCKLPD Z%d, Z%d, Z%d", 19+i, 17+i, i+2)
+		a.f("VUNPCKHPD Z%d, Z%d, Z%d", 19+i, 17+i, i+3)
+	}
+	// Z[4g+q] holds column q of each lane's four columns, rows 4g..4g+3: gather the lanes of one column.
+	for q := range 4 {
+		a.f("VSHUFF32X4 $0x88, Z%d, Z%d, Z%d", 4+q, q, 16+q)
+		a.f("VSHUFF32X4 $0xdd, Z%d, Z%d, Z%d", 4+q, q, 20+q)
+		a.f("VSHUFF32X4 $0x88, Z%d, Z%d, Z%d", 12+q, 8+q, 24+q)
+		a.f("VSHUFF32X4 $0xdd, Z%d, Z%d, Z%d", 12+q, 8+q, 28+q)
+	}
+	for q := range 4 {
+		a.f("VSHUFF32X4 $0x88, Z%d, Z%d, Z%d", 24+q, 16+q, q)
+		a.f("VSHUFF32X4 $0xdd, Z%d, Z%d, Z%d", 24+q, 16+q, 8+q)
+		a.f("VSHUFF32X4 $0x88, Z%d, Z%d, Z%d", 28+q, 20+q, 4+q)
+		a.f("VSHUFF32X4 $0xdd, Z%d, Z%d, Z%d", 28+q, 20+q, 12+q)
+	}
+	a.f("CMPQ R10, $16")
+	a.f("JLT partial")
+	for i := range 16 {
+		a.f("VMOVUPS Z%d, (DI)", i)
+		a.f("ADDQ R8, DI")
+	}
+	a.f("ADDQ $64, SI")
+	a.f("SUBQ $16, R10")
+	a.f("JNE block")
+	a.f("VZEROUPPER")
+	a.f("RET")
+	a.label("partial")
+	for i := range 15 {
+		a.f("VMOVUPS Z%d, (DI)", i)
+		if i < 14 {
+			a.f("ADDQ R8, DI")
+			a.f("DECQ R10")
+			a.f("JEQ done")
+		}
+	}
+	a.label("done")
+	a.f("VZEROUPPER")
+	a.f("RET")
+}
+
+// copy512 copies rows of at most 32 floats; whole vectors are stored (16 floats if w <= 16, else 32).
+func (a *asm) copy512() {
+	a.text("func copy512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)\n"+
+		"// dst[p][i] = src[p][i], 0 from w on; strides in bytes", "copy512", 48)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ ldd+8(FP), R8")
+	a.f("MOVQ src+16(FP), SI")
+	a.f("MOVQ lds+24(FP), R9")
+	a.f("MOVQ k+32(FP), R10")
+	a.f("MOVQ w+40(FP), CX")
+	a.f("MOVQ $1, AX")
+	a.f("SHLQ CX, AX")
+	a.f("DECQ AX")
+	a.f("KMOVW AX, K1")
+	a.f("SHRQ $16, AX")
+	a.f("KMOVW AX, K2")
+	a.f("CMPQ CX, $16")
+	a.f("JGT wide")
+	for _, v := range []int{1, 2} {
+		name := map[int]string{1: "narrow", 2: "wide"}[v]
+		a.label("%s", name)
+		for j := range v {
+			a.f("VMOVUPS.Z %d(SI), K%d, Z%d", 64*j, j+1, j)
+		}
+		for j := range v {
+			a.f("VMOVUPS Z%d, %d(DI)", j, 64*j)
+		}
+		a.f("ADDQ R9, SI")
+		a.f("ADDQ R8, DI")
+		a.f("DECQ R10")
+		a.f("JNE %s", name)
+		a.f("VZEROUPPER")
+		a.f("RET")
+	}
+}
+
+// probe is the fused multiply-add loops whose rate is the peak of the machine: 24 and 12 independent chains.
+func probe() string {
+	a := newFile()
+	for _, c := range []struct {
+		name, reg string
+		chains    int
+	}{{"probe512", "Z", 24}, {"probe256", "Y", 12}} {
+		a.text(fmt.Sprintf("func %s(n int)\n// n rounds of %d independent fused multiply-adds", c.name, c.chains), c.name, 8)
+		a.f("MOVQ n+0(FP), AX")
+		xor := "VPXORQ"
+		if c.reg == "Y" {
+			xor = "VXORPS"
+		}
+		for i := range c.chains + 2 {
+			r := fmt.Sprintf("%s%d", c.reg, i)
+			a.f("%s %s, %s, %s", xor, r, r, r)
+		}
+		a.f("PCALIGN $32")
+		a.label("loop")
+		for i := range c.chains {
+			a.f("VFMADD231PS %s0, %s1, %s%d", c.reg, c.reg, c.reg, i+2)
+		}
+		a.f("DECQ AX")
+		a.f("JNE loop")
+		a.f("VZEROUPPER")
+		a.f("RET")
+	}
+	return a.String()
+}
