@@ -5,6 +5,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 )
 
 // block is the number of anchors whose logits are held at once: memory is block x R, not R x R. It is fixed: the
@@ -36,18 +37,25 @@ type matrix struct{ x, grad []float32 }
 
 // direction contrasts anchors with candidates; candidate i is the right one of anchor i.
 type direction struct {
-	p      *pool.Pool
-	d      int
-	b      Batch
-	o      Options
-	same   map[uint64][]int // documents of each identity that occurs more than once, ascending
-	logits []float32        // [block, R]
-	losses []float64        // [B]
+	p       *pool.Pool
+	d       int
+	b       Batch
+	o       Options
+	same    map[uint64][]int // documents of each identity, ascending; nil without masking
+	logits  []float32        // [block, R-B]
+	targets []int32          // [B] 0, 1, 2 ...
+	ones    []float32        // [block]
 }
 
 func newDirection(p *pool.Pool, d int, b Batch, o Options) *direction {
-	n := &direction{p: p, d: d, b: b, o: o, losses: make([]float64, b.Queries)}
-	n.logits = make([]float32, min(block, b.Queries)*len(b.Docs))
+	m := min(block, b.Queries)
+	n := &direction{p: p, d: d, b: b, o: o, logits: make([]float32, m*len(b.Docs)), ones: make([]float32, m)}
+	for i := range m {
+		n.ones[i] = 1
+	}
+	for i := range b.Queries {
+		n.targets = append(n.targets, int32(i))
+	}
 	if o.MaskDuplicates {
 		n.same = make(map[uint64][]int, len(b.Docs))
 		for j, id := range b.Docs {
@@ -66,49 +74,21 @@ func (n *direction) run(anchor, candidate matrix, N int, weight float64) (loss f
 		a, da := anchor.x[lo*d:(lo+m)*d], anchor.grad[lo*d:(lo+m)*d]
 		s := n.logits[:m*N]
 		gemm.Do(n.p, false, true, m, N, d, float32(1/n.o.Temperature), a, d, candidate.x, d, 0, s, N)
-		n.p.For(m, func(i int) {
-			n.losses[lo+i] = n.softmax(s[i*N:(i+1)*N], lo+i)
-		})
+		n.mask(s, lo, m, N)
+		loss += simd.CrossEntropy(n.p, s, n.targets[lo:lo+m], n.ones[:m], N)
 		gemm.Do(n.p, false, false, m, d, N, scale, s, N, candidate.x, d, 1, da, d)
 		gemm.Do(n.p, true, false, N, d, m, scale, s, N, a, d, 1, candidate.grad, d)
-	}
-	for _, l := range n.losses {
-		loss += l
 	}
 	return weight * loss / float64(B)
 }
 
-// softmax replaces row i's logits s [N] by softmax(s) - delta_i and returns -log softmax(s)_i. Terms that are the
-// right document a second time count nothing.
-func (n *direction) softmax(s []float32, i int) (loss float64) {
-	if n.o.MaskDuplicates {
+// mask takes the right document's second appearances out of the logits [m, N] of anchors lo .. lo+m-1.
+func (n *direction) mask(s []float32, lo, m, N int) {
+	for i := lo; i < lo+m; i++ {
 		for _, j := range n.same[n.b.Docs[i]] {
-			if j != i && j < len(s) {
-				s[j] = float32(math.Inf(-1))
+			if j != i && j < N {
+				s[(i-lo)*N+j] = float32(math.Inf(-1))
 			}
 		}
 	}
-	return softmaxCrossEntropy(s, i)
-}
-
-// softmaxCrossEntropy returns log sum_j exp(s_j) - s_i and leaves softmax(s) - delta_i in s. Differences to the
-// maximum are exact enough in float32; their exponentials are added in float64.
-func softmaxCrossEntropy(s []float32, i int) float64 {
-	top := s[0]
-	for _, v := range s {
-		top = max(top, v)
-	}
-	own := float64(s[i] - top)
-	sum := 0.0
-	for j, v := range s {
-		e := math.Exp(float64(v - top))
-		sum += e
-		s[j] = float32(e)
-	}
-	inverse := float32(1 / sum)
-	for j := range s {
-		s[j] *= inverse
-	}
-	s[i]--
-	return math.Log(sum) - own
 }

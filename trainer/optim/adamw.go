@@ -7,6 +7,7 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
 
@@ -62,7 +63,7 @@ func (a *AdamW) Norm(total *fixed.Sum) float64 {
 	a.run(len(sums), func(i int) {
 		lo, hi := a.block(i)
 		g := gradient(total, a.offsets, lo, hi)
-		sums[i] = sumSquares(*g)
+		sums[i] = simd.SumSquares(*g)
 		scratch.Put(g)
 	})
 	return math.Sqrt(tree(sums))
@@ -83,21 +84,10 @@ func tree(x []float64) float64 {
 	return tree(x[:half]) + tree(x[half:])
 }
 
-// Scalars are the numbers of one update: computed in float64 and rounded once.
-type Scalars struct {
-	Clip         float32 // factor of the gradient
-	Keep         float32 // 1 - rate * decay
-	Beta1, Rest1 float32 // b1, 1 - b1
-	Beta2, Rest2 float32 // b2, 1 - b2
-	Size         float32 // rate / (1 - b1^k)
-	Root         float32 // sqrt(1 - b2^k)
-	Epsilon      float32
-}
-
-// Scalars returns the numbers of step s for a gradient of the given norm.
-func (a *AdamW) Scalars(s int64, norm float64) Scalars {
+// Scalars returns the numbers of step s for a gradient of the given norm, computed in float64 and rounded once.
+func (a *AdamW) Scalars(s int64, norm float64) simd.AdamWScalars {
 	c, k, rate := a.config, float64(s+1), a.Rate(s)
-	return Scalars{
+	return simd.AdamWScalars{
 		Clip: float32(c.ClipFactor(norm)), Keep: float32(1 - rate*c.WeightDecay),
 		Beta1: float32(c.Beta1), Rest1: float32(1 - c.Beta1), Beta2: float32(c.Beta2), Rest2: float32(1 - c.Beta2),
 		Size: float32(rate / (1 - math.Pow(c.Beta1, k))), Root: float32(math.Sqrt(1 - math.Pow(c.Beta2, k))),
@@ -120,7 +110,7 @@ func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
 			if !a.decay[t] {
 				k.Keep = 1
 			}
-			update(a.Weights[from:to], a.First[from:to], a.Second[from:to], (*g)[from-lo:to-lo], k)
+			simd.AdamW(nil, a.Weights[from:to], a.First[from:to], a.Second[from:to], (*g)[from-lo:to-lo], k)
 		})
 		scratch.Put(g)
 	})
