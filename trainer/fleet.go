@@ -52,6 +52,7 @@ type Closing struct {
 	Number int32
 	Shards []int     // the shards whose sum this worker contributes, ascending; may be empty
 	Maxima []float32 // [tensors] committed with the closing: the largest |g| of any worker's shard
+	Loss   float64   // language-model objectives: every shard's Done.Loss, added in the order of shards
 }
 
 // Fleet is what a step needs from the other workers. The worker's agent implements it over NATS and TCP; Solo

@@ -153,6 +153,7 @@ type Closing struct {
 	// send their ranges at once, without contributions.
 	Complete bool
 	Maxima   []float32 // [tensors] the largest |g| of any shard of the step; the same in the step's Commit
+	Loss     float64   // of a language-model objective: the shards' Report.Loss added in the order of shards; else 0
 }
 
 // Cover names the worker whose sum is over Shards.
