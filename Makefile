@@ -1,0 +1,62 @@
+# Counterpoint. `make` alone prints this menu.
+GO      ?= go
+BIN     := bin/counterpoint
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+RACE    := ./coordinator/... ./worker/... ./data/...
+FUZZ    ?= 5s
+PKG     ?= ./...
+T       ?= .
+export CGO_ENABLED ?= 0
+
+.PHONY: help build quickstart test race lint fmt bench bench-peer fuzz chaos generate verify clean
+
+help: ## this menu
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/counterpoint, static, without cgo
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+
+quickstart: build ## pre-train, fine-tune and evaluate two tiny backbones (about 4 minutes)
+	$(BIN) quickstart
+
+test: ## vet, import rules, all tests, race detector (T=Name PKG=./x narrows it)
+	$(GO) vet ./...
+	$(GO) test -run '$(T)' -timeout 10m $(PKG)
+ifeq ($(PKG)$(T),./....)
+	$(MAKE) race
+endif
+
+race: ## the race detector on coordinator, worker and data
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 10m $(RACE)
+
+lint: ## gofumpt, vet, staticcheck, generated code is current
+	@out=$$($(GO) tool gofumpt -l .); if [ -n "$$out" ]; then echo "gofumpt: $$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## format everything
+	$(GO) tool gofumpt -w .
+
+bench: ## ours against this machine's limits
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./trainer/... ./worker/... ./data/...
+
+bench-peer: ## ours against PyTorch, alternating (installs torch into .venv)
+	scripts/bench-peer.sh
+
+fuzz: ## every fuzz target for FUZZ=5s
+	scripts/fuzz.sh $(FUZZ)
+
+chaos: build ## 20 kills of everything and 20 kills of one worker, all seeds printed
+	$(GO) test -count 1 -timeout 60m -run Chaos ./coordinator/chaos -chaos.rounds 20
+
+generate: ## assembly, tokenizer, schema
+	$(GO) generate ./...
+
+verify: generate ## generated code is committed and current
+	git diff --exit-code
+
+clean: ## remove what was built and run
+	rm -rf bin runs .venv
