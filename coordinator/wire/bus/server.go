@@ -1,0 +1,142 @@
+package bus
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+)
+
+// account holds everything that is ours; the server's own account is apart, and no worker can reach it.
+const account = "COUNTERPOINT"
+
+// ServerOptions configure an embedded server.
+type ServerOptions struct {
+	Listen         string        // host:port; port 0 = any free one; "" = connections of this process only
+	FailureTimeout time.Duration // pings derive from it
+	Log            *slog.Logger
+	// Disconnected is called with the name of every client connection that ends, and why, from one goroutine.
+	Disconnected func(name, reason string)
+}
+
+// Server is a NATS server in this process. It installs no signal handlers and writes nothing to disk.
+type Server struct {
+	nats   *server.Server
+	system *nats.Conn
+}
+
+// StartServer starts a server and returns when it accepts connections.
+func StartServer(o ServerOptions) (*Server, error) {
+	opts := &server.Options{
+		ServerName:   "counterpoint",
+		NoLog:        true,
+		NoSigs:       true,
+		MaxPayload:   wire.MaxMessage,
+		MaxPending:   128 << 20, // a reader that is this far behind is cut off, and says so on reconnect
+		PingInterval: max(o.FailureTimeout/2, 50*time.Millisecond),
+		MaxPingsOut:  2,
+		// A connection that takes no bytes for this long is closed: far beyond what a busy machine needs.
+		WriteDeadline: 10 * max(o.FailureTimeout, time.Second),
+		DontListen:    o.Listen == "",
+	}
+	if o.Listen != "" {
+		host, port, err := net.SplitHostPort(o.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %q: host:port is expected, such as 127.0.0.1:4222: %w", o.Listen, err)
+		}
+		if opts.Port, err = strconv.Atoi(port); err != nil || opts.Port < 0 || opts.Port > 65535 {
+			return nil, fmt.Errorf("listen on %q: port %q is not 0 to 65535", o.Listen, port)
+		}
+		if opts.Port == 0 {
+			opts.Port = server.RANDOM_PORT
+		}
+		if opts.Host = host; host == "" {
+			opts.Host = "0.0.0.0"
+		}
+	}
+
+	secret := rand.Text()
+	ours, system := server.NewAccount(account), server.NewAccount(server.DEFAULT_SYSTEM_ACCOUNT)
+	opts.Accounts = []*server.Account{ours, system}
+	opts.SystemAccount = server.DEFAULT_SYSTEM_ACCOUNT
+	opts.Users = []*server.User{
+		{Username: "worker", Password: "worker", Account: ours},
+		{Username: "system", Password: secret, Account: system},
+	}
+	opts.NoAuthUser = "worker"
+
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	s := &Server{nats: ns}
+	logger := &serverLog{log: o.Log}
+	ns.SetLogger(logger, false, false)
+	ns.Start()
+	// Ready at once or a port that is taken, which only the log tells.
+	for deadline := time.Now().Add(10 * time.Second); !ns.ReadyForConnections(20 * time.Millisecond); {
+		err := logger.Fatal()
+		if err == nil && time.Now().After(deadline) {
+			err = errors.New("not ready after 10s")
+		}
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("embedded NATS server on %q: %w", o.Listen, err)
+		}
+	}
+	if o.Disconnected != nil {
+		if err := s.watch(secret, o.Disconnected); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("embedded NATS server: watch connections: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// watch calls f for every connection that ends: the server knows it from the socket, milliseconds after a process
+// dies, and tells its system account.
+func (s *Server) watch(secret string, f func(name, reason string)) error {
+	c, err := nats.Connect("", nats.InProcessServer(s.nats), nats.UserInfo("system", secret), nats.Name("system"))
+	if err != nil {
+		return err
+	}
+	s.system = c
+	_, err = c.Subscribe("$SYS.ACCOUNT."+account+".DISCONNECT", func(m *nats.Msg) {
+		var event struct {
+			Client struct {
+				Name string `json:"name"`
+			} `json:"client"`
+			Reason string `json:"reason"`
+		}
+		if json.Unmarshal(m.Data, &event) == nil && event.Client.Name != "" {
+			f(event.Client.Name, event.Reason)
+		}
+	})
+	return errors.Join(err, c.Flush())
+}
+
+// URL returns where clients connect, nats://host:port; "" when the server does not listen.
+func (s *Server) URL() string {
+	if s.nats.Addr() == nil {
+		return ""
+	}
+	return s.nats.ClientURL()
+}
+
+// Close ends all connections and waits for the server's goroutines.
+func (s *Server) Close() {
+	if s.system != nil {
+		s.system.Close()
+	}
+	s.nats.Shutdown()
+	s.nats.WaitForShutdown()
+}
