@@ -35,6 +35,7 @@ type Done struct {
 	Shard     int
 	Maxima    []float32 // [tensors] max |g| of the shard, in tensor order
 	NonFinite bool      // some gradient or the loss was NaN or infinite
+	Overflow  bool      // some tensor's maximum is beyond its bound under this attempt's exponents
 	Loss      float64   // the shard's part of a language-model loss; 0 for InfoNCE, whose loss every worker knows
 	Tokens    int
 	Seconds   float64
@@ -61,7 +62,7 @@ type Closing struct {
 type Fleet interface {
 	// Leased yields the shards that this worker holds for the phase, as they are granted, until every shard of
 	// the step is accounted for by some worker: embedded for Embed, closed for Backward. The same shard may be
-	// yielded in both phases; it is never yielded twice in one attempt of one phase.
+	// yielded in both phases; it is yielded twice in one attempt of one phase only if Done refused it in between.
 	Leased(ctx context.Context, phase Phase) iter.Seq2[*data.Shard, error]
 
 	// Share publishes the embeddings of one shard: rows [len(shard.Texts), D], in the shard's order.
@@ -81,7 +82,8 @@ type Fleet interface {
 	// and start phase C again with the new Attempt.
 	Close(ctx context.Context) (Closing, error)
 
-	// Reduce contributes sum under the closing and returns the fleet's total, which the caller may keep. It
-	// keeps what others may still ask for until the step is committed. ErrReleased as for Close.
+	// Reduce contributes sum under the closing and returns the fleet's total, which the caller may read and keep
+	// but not change: others may still ask for it. With one worker it is sum itself, which the caller then leaves
+	// alone until its next step. After an error the sum is the caller's again. ErrReleased, ErrOverflow as for Close.
 	Reduce(ctx context.Context, closing Closing, sum *fixed.Sum) (*fixed.Sum, error)
 }

@@ -11,7 +11,7 @@ import (
 // Outcome is what a step did. Every field is the same on every worker of the run.
 type Outcome struct {
 	Step       int64     // steps applied to the parameters after this one
-	Loss       float64   // before the update; NaN from Apply, which has seen no batch
+	Loss       float64   // before the update
 	Norm       float64   // global L2 norm of the gradient, before clipping
 	Rate       float64   // learning rate
 	Gradient   string    // digest of the total
@@ -19,17 +19,6 @@ type Outcome struct {
 	Maxima     []float32 // [tensors] largest |g| of any shard; the next step's exponents come from it
 	Attempt    int32     // the attempt whose gradients were applied
 	Tokens     int64     // of the whole global batch
-}
-
-// State is everything that the next step depends on besides the configuration and the data. It goes into
-// checkpoints and to workers that join.
-type State struct {
-	Step       int64     // steps applied
-	Parameters []float32 // [P] trainable, in tensor order
-	First      []float32 // [P] AdamW's first moment
-	Second     []float32 // [P] AdamW's second moment
-	Maxima     []float32 // [tensors] committed with step Step; nil before the first step
-	Attempt    int32     // committed with step Step
 }
 
 // ErrNonFinite is the kind of a NonFiniteError.

@@ -1,49 +1,130 @@
 package trainer
 
 import (
-	"context"
-	"errors"
+	"fmt"
+	"math"
+	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
+	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
 
-// Trainer holds the trainable parameters, the optimizer and the device of one worker. Its methods are called
-// from one goroutine at a time.
-type Trainer struct{}
+// Trainer holds the trainable parameters, the optimizer and the model of one worker. Its methods are called from one
+// goroutine at a time.
+type Trainer struct {
+	config  Config
+	model   Model
+	pool    *pool.Pool
+	keep    int64
+	mask    int32
+	tensors []Tensor
+	offsets fixed.Offsets
 
-// Step executes one training step with the other workers behind fleet and updates the parameters. On an error
-// the parameters are those of before the step, so it may be called again for the same step.
-//
-// A *NonFiniteError has been reported through fleet.Done before it is returned.
-func (t *Trainer) Step(ctx context.Context, header data.Header, step int64, fleet Fleet) (Outcome, error) {
-	return Outcome{}, errors.ErrUnsupported
+	optimizer *optim.AdamW
+	steps     int64     // applied
+	maxima    []float32 // committed with step steps-1
+	tries     int32     // attempt committed with it
+
+	grad  []float32  // [P] of one shard
+	spare *fixed.Sum // reused from step to step
 }
 
-// Apply updates the parameters with the total of a step that others computed: a follower's step, and the end of
-// a complete closing. attempt is the one that total was rounded under; maxima are those committed with the step.
-func (t *Trainer) Apply(header data.Header, step int64, total *fixed.Sum, maxima []float32, attempt int32) (Outcome, error) {
-	return Outcome{}, errors.ErrUnsupported
+// Options are what a worker decides for itself: they do not show in any result.
+type Options struct {
+	Pool *pool.Pool // for loops over parameters and embeddings; nil runs them in the caller
+	Keep int64      // bytes of activations to keep from phase A to phase C; the rest is computed a second time
+	Mask int32      // token id that masked diffusion puts in the place of a token
 }
 
-// Embed returns the embeddings of a shard without dropout, rows [len(shard.Texts), D] in the shard's order: phase
-// A of an evaluation.
-func (t *Trainer) Embed(shard *data.Shard) ([]float32, error) { return nil, errors.ErrUnsupported }
+// New returns a trainer whose step 0 begins with the model's parameters as they are.
+func New(config Config, model Model, o Options) (*Trainer, error) {
+	switch config.Loss.Kind {
+	case contrastive.InfoNCEKind:
+		if config.Loss.Temperature <= 0 {
+			return nil, fmt.Errorf("loss.temperature: %v, want more than 0", config.Loss.Temperature)
+		}
+	case contrastive.MaskedDiffusion, contrastive.CausalLM:
+	default:
+		return nil, fmt.Errorf("loss.kind: %q, want %s, %s or %s", config.Loss.Kind,
+			contrastive.InfoNCEKind, contrastive.MaskedDiffusion, contrastive.CausalLM)
+	}
+	t := &Trainer{config: config, model: model, pool: o.Pool, keep: o.Keep, mask: o.Mask, tensors: model.Tensors()}
+	t.offsets = offsets(t.tensors)
+	w := model.Parameters()
+	if t.offsets.Size() != len(w) {
+		return nil, fmt.Errorf("model has %d trainable values, its tensors %d", len(w), t.offsets.Size())
+	}
+	decay := make([]bool, len(t.tensors))
+	for i, x := range t.tensors {
+		decay[i] = len(x.Shape) == 2 // not on norms and biases
+	}
+	t.optimizer = optim.New(config.Optimizer, config.Steps, w, t.offsets, decay, o.Pool.For)
+	t.grad = make([]float32, len(w))
+	t.spare = fixed.NewSum(make([]int32, len(t.tensors)), len(w))
+	return t, nil
+}
+
+// Apply updates the parameters with the total of a step that others computed: a follower's step. maxima and attempt
+// are those committed with it, loss is the committed one.
+func (t *Trainer) Apply(header data.Header, step int64, total *fixed.Sum, loss float64, maxima []float32, attempt int32) (Outcome, error) {
+	if step != t.steps {
+		return Outcome{}, fmt.Errorf("apply step %d: the parameters are those after %d steps", step, t.steps)
+	}
+	return t.apply(header, step, total, loss, maxima, attempt)
+}
+
+func (t *Trainer) apply(header data.Header, step int64, total *fixed.Sum, loss float64, maxima []float32, attempt int32) (Outcome, error) {
+	if len(total.Values) != t.offsets.Size() || len(total.Exponents) != t.offsets.Tensors() || len(maxima) != t.offsets.Tensors() {
+		return Outcome{}, fmt.Errorf("apply step %d: total of %d values, %d exponents and %d maxima, want %d values of %d tensors",
+			step, len(total.Values), len(total.Exponents), len(maxima), t.offsets.Size(), t.offsets.Tensors())
+	}
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return Outcome{}, &NonFiniteError{Step: step, Shard: -1, What: "the loss"}
+	}
+	o := Outcome{Loss: loss, Rate: t.optimizer.Rate(step), Maxima: slices.Clone(maxima), Attempt: attempt}
+	for _, n := range header.Tokens {
+		o.Tokens += int64(n)
+	}
+	o.Gradient = total.Digest(t.pool.For)
+	o.Norm = t.optimizer.Update(step, total)
+	if err := t.model.Updated(); err != nil {
+		return Outcome{}, fmt.Errorf("apply step %d: %w", step, err)
+	}
+	t.steps, t.maxima, t.tries = step+1, o.Maxima, attempt
+	o.Step, o.Parameters = t.steps, t.optimizer.Digest()
+	return o, nil
+}
+
+// Embed returns the embeddings of a shard without dropout and with the attention of evaluation, rows
+// [len(shard.Texts), D] in the shard's order: phase A of an evaluation.
+func (t *Trainer) Embed(shard *data.Shard) ([]float32, error) {
+	rows, _, err := t.model.Embed(Packed{Texts: shard.Texts}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("embed shard %d: %w", shard.Index, err)
+	}
+	if !finite(rows) {
+		return nil, &NonFiniteError{Step: t.steps, Shard: shard.Index, What: "an embedding", Texts: shard.Texts}
+	}
+	return rows, nil
+}
 
 // Width returns D, the length of an embedding.
-func (t *Trainer) Width() int { return 0 }
+func (t *Trainer) Width() int { return t.model.Width() }
 
 // Size returns P, the number of trainable parameters: the length of fixed.Sum.Values.
-func (t *Trainer) Size() int { return 0 }
+func (t *Trainer) Size() int { return t.offsets.Size() }
+
+// Tensors returns the trainable tensors in the order in which State has them.
+func (t *Trainer) Tensors() []Tensor { return t.tensors }
 
 // Steps returns how many steps have been applied.
-func (t *Trainer) Steps() int64 { return 0 }
+func (t *Trainer) Steps() int64 { return t.steps }
 
-// State returns a copy, which the caller owns: take it between two steps.
-func (t *Trainer) State() State { return State{} }
-
-// Restore replaces the state by a copy of s. It refuses a state whose lengths are not those of the model.
-func (t *Trainer) Restore(s State) error { return errors.ErrUnsupported }
+// Maxima returns the maxima and the attempt committed with the last step applied; nil before the first.
+func (t *Trainer) Maxima() ([]float32, int32) { return t.maxima, t.tries }
 
 // Digest returns the tree hash of the parameters and both moments, as in Outcome.Parameters.
-func (t *Trainer) Digest() string { return "" }
+func (t *Trainer) Digest() string { return t.optimizer.Digest() }

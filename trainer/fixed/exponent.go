@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"sync/atomic"
 )
 
 const (
@@ -69,22 +70,34 @@ func MaxInto(into, m []float32) {
 }
 
 // Maxima writes max |g| of every tensor and reports whether all values are finite. A maximum over a NaN or an
-// infinity is meaningless: the caller stops the step.
-func Maxima(out, g []float32, o Offsets) (finite bool) {
+// infinity is meaningless: the caller stops the step. run executes body(0..n-1), in any order; nil runs them here.
+func Maxima(out, g []float32, o Offsets, run func(n int, body func(i int))) (finite bool) {
+	if run == nil {
+		run = serial
+	}
+	tops := make([]atomic.Uint32, len(out))
+	run((len(g)+Block-1)/Block, func(i int) {
+		o.Pieces(i*Block, min((i+1)*Block, len(g)), func(t, lo, hi int) {
+			top := maximum(g[lo:hi])
+			for old := tops[t].Load(); top > old && !tops[t].CompareAndSwap(old, top); old = tops[t].Load() {
+			}
+		})
+	})
 	finite = true
 	for t := range out {
-		m, ok := maximum(g[o[t]:o[t+1]])
-		out[t], finite = m, finite && ok
+		out[t] = math.Float32frombits(tops[t].Load())
+		finite = finite && tops[t].Load() < infinity
 	}
 	return finite
 }
 
-// maximum compares bit patterns: without the sign they are ordered as the numbers are, and above 0x7f7fffff lie
-// infinity and NaN.
-func maximum(g []float32) (m float32, finite bool) {
-	var top uint32
+// infinity is the bit pattern of +Inf; above it lie the NaN.
+const infinity = 0x7f800000
+
+// maximum returns the bits of max |g|: without their sign, bit patterns are ordered as the numbers are.
+func maximum(g []float32) (top uint32) {
 	for _, v := range g {
 		top = max(top, math.Float32bits(v)&0x7fffffff)
 	}
-	return math.Float32frombits(top), top < 0x7f800000
+	return top
 }

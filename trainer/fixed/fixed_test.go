@@ -26,7 +26,7 @@ func gradients(r *rand.Rand, o Offsets, shards int, spread float64) (g [][]float
 			}
 		}
 		m := make([]float32, o.Tensors())
-		Maxima(m, v, o)
+		Maxima(m, v, o, nil)
 		MaxInto(maxima, m)
 		g = append(g, v)
 	}
@@ -109,7 +109,7 @@ func TestOverflowIsDetectedAndRetrySucceeds(t *testing.T) {
 		g, observed := gradients(r, o, min(shards, 3), 8)
 		if r.IntN(3) == 0 { // the largest and smallest finite values
 			g[0][0], g[0][1], g[0][5] = math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32
-			Maxima(observed, g[0], o)
+			Maxima(observed, g[0], o, nil)
 		}
 		e := Exponents(history, o.Tensors(), shards)
 		if _, over := Exceeds(observed, e, shards); over {
@@ -122,7 +122,7 @@ func TestOverflowIsDetectedAndRetrySucceeds(t *testing.T) {
 		limit := int64(1) << shardBits(shards)
 		for _, v := range g {
 			m := make([]float32, o.Tensors())
-			Maxima(m, v, o)
+			Maxima(m, v, o, nil)
 			if _, over := Exceeds(m, e, shards); over {
 				continue // detected
 			}
@@ -172,11 +172,11 @@ func TestMaximaSeesEveryNonFiniteValue(t *testing.T) {
 		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(math.NaN(), -1)} {
 			g := []float32{1, -4, 2, 0, -0.5}
 			out := make([]float32, 2)
-			if !Maxima(out, g, o) || out[0] != 4 || out[1] != 0.5 {
+			if !Maxima(out, g, o, nil) || out[0] != 4 || out[1] != 0.5 {
 				t.Fatalf("Maxima(%v) = %v, want [4 0.5] and finite", g, out)
 			}
 			g[i] = float32(bad)
-			if Maxima(out, g, o) {
+			if Maxima(out, g, o, nil) {
 				t.Errorf("Maxima(%v) = finite", g)
 			}
 		}

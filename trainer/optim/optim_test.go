@@ -116,7 +116,7 @@ func TestAdamWGolden(t *testing.T) {
 			}
 		}
 		observed := make([]float32, o.Tensors())
-		fixed.Maxima(observed, g, o)
+		fixed.Maxima(observed, g, o, nil)
 		e := fixed.Exponents(maxima, o.Tensors(), 1)
 		if _, over := fixed.Exceeds(observed, e, 1); over {
 			e = fixed.Exponents(observed, o.Tensors(), 1)
