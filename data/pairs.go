@@ -40,10 +40,7 @@ func (r *Reader) Next() (Pair, error) {
 	}
 	p, err := parsePair(line)
 	if err != nil {
-		if bytes.IndexByte(line, 0) >= 0 && len(bytes.Trim(line, "\x00 \t\r\n")) == 0 {
-			err = errors.New("zero bytes, as a crash of the writer leaves them: the file is not whole")
-		}
-		return Pair{}, lineError(r.lines.file, r.lines.line, err)
+		return Pair{}, lineError(r.lines.file, r.lines.line, describe(line, err))
 	}
 	return p, nil
 }
@@ -53,6 +50,14 @@ func (r *Reader) Line() int { return r.lines.line }
 
 // Close closes the file.
 func (r *Reader) Close() error { return r.lines.close() }
+
+// describe puts a fault of a line in better words where the line shows its cause.
+func describe(line []byte, err error) error {
+	if bytes.IndexByte(line, 0) >= 0 && len(bytes.Trim(line, "\x00 \t\r\n")) == 0 {
+		return errors.New("zero bytes, as a crash of the writer leaves them: the file is not whole")
+	}
+	return err
+}
 
 // errNoRows is the fault of a file that has only blank lines, or only lines that were skipped.
 func errNoRows(file string, skipped int) error {

@@ -1,0 +1,193 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Set is the training data of a run: the indexed sources and the order of their rows. It is safe for
+// concurrent use.
+type Set struct {
+	sources     []*source
+	order       Order
+	tok         Tokenizer
+	log         *slog.Logger
+	groups      int // draws in a batch
+	group       int // rows in a draw
+	shardTokens int
+	digest      string
+
+	mu      sync.Mutex
+	sched   *schedule
+	epochs  map[epochKey]*epoch
+	recent  []epochKey // keys of epochs, oldest first
+	batches []*Batch   // the last few, as several shards of one step are asked for one by one
+}
+
+// Open indexes the sources (or finds their indexes in cacheDir, "" = the user's cache folder) and prepares the
+// batches that order describes. The errors name the file and line, or the setting.
+func Open(sources []Source, order Order, tok Tokenizer, cacheDir string, log *slog.Logger) (*Set, error) {
+	if len(sources) == 0 {
+		return nil, errors.New("data: no sources; name at least one file under data:")
+	}
+	cacheDir, err := cacheFolder(cacheDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{order: order, tok: tok, log: log, epochs: map[epochKey]*epoch{}}
+	sum := sha256.New()
+	for i := range sources {
+		src, err := openSource(&sources[i], cacheDir, tok, log)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.sources = append(s.sources, src)
+		fmt.Fprintf(sum, "%s %v\n", src.digest, sources[i].Weight)
+	}
+	s.digest = hex.EncodeToString(sum.Sum(nil))
+	if err := s.plan(sources); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func cacheFolder(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a folder for the index of the data: %w", err)
+	}
+	return filepath.Join(user, "counterpoint", "data"), nil
+}
+
+func openSource(c *Source, cacheDir string, tok Tokenizer, log *slog.Logger) (*source, error) {
+	switch c.OnError {
+	case "", "refuse", "skip":
+	default:
+		return nil, fmt.Errorf("data: %s: on_error: %q; refuse and skip are allowed", c.Path, c.OnError)
+	}
+	if c.Limit < 0 {
+		return nil, fmt.Errorf("data: %s: limit: %d; 0 (all) or a number of rows is allowed", c.Path, c.Limit)
+	}
+	onError := c.OnError
+	if onError == "" {
+		onError = "refuse"
+	}
+	spec := fileSpec{Kind: "pairs", Limit: c.Limit, OnError: onError, Instruction: c.Instruction, Document: c.Document}
+	src, err := openIndexed(c.Path, cacheDir, spec, pairFormat(c.Instruction, c.Document), tok, log)
+	if err != nil {
+		return nil, err
+	}
+	if src.name = c.Name; src.name == "" {
+		src.name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(c.Path), ".gz"), ".jsonl")
+	}
+	if src.skipped > 0 {
+		log.Warn("rows were left out for errors", "file", c.Path, "skipped", src.skipped, "kept", src.rows(), "first", src.faults)
+	}
+	return src, nil
+}
+
+// plan checks the order against the sources and fixes groups, schedule and shard size.
+func (s *Set) plan(sources []Source) error {
+	o := &s.order
+	switch {
+	case o.Batch < 1:
+		return fmt.Errorf("train.batch: %d; at least 1 is allowed", o.Batch)
+	case o.MaxLength < 1:
+		return fmt.Errorf("train.max_length: %d; at least 1 is allowed", o.MaxLength)
+	case o.HardNegatives < 0:
+		return fmt.Errorf("loss.hard_negatives: %d; 0 or more is allowed", o.HardNegatives)
+	case o.Group < 0 || o.Group > 0 && o.Batch%o.Group != 0:
+		return fmt.Errorf("group: %d; 0 (one source a batch) or a divisor of the batch %d is allowed", o.Group, o.Batch)
+	case o.Remainder != "" && o.Remainder != "wrap" && o.Remainder != "drop":
+		return fmt.Errorf("remainder: %q; wrap and drop are allowed", o.Remainder)
+	case o.Texts != "" && o.Texts != "all" && o.Texts != "documents" && o.Texts != "queries":
+		return fmt.Errorf("loss.texts: %q; all, documents and queries are allowed", o.Texts)
+	case o.ShardTokens < 0:
+		return fmt.Errorf("shard_tokens: %d; 0 (chosen) or more is allowed", o.ShardTokens)
+	}
+	if s.group = o.Group; s.group == 0 {
+		s.group = o.Batch
+	}
+	s.groups = o.Batch / s.group
+	weights := make([]float64, len(s.sources))
+	total, given := 0, 0
+	for i, src := range s.sources {
+		n := src.rows()
+		total += n
+		if n < s.group {
+			return fmt.Errorf("data: %s has %d rows, fewer than the %d that a batch takes from one source: lower train.batch (or set group), or give more rows", src.path, n, s.group)
+		}
+		if weights[i] = sources[i].Weight; weights[i] == 0 {
+			weights[i] = float64(s.used(i))
+		} else {
+			given++
+		}
+	}
+	if total < o.Batch {
+		return fmt.Errorf("data: %d rows in all sources, fewer than train.batch %d: lower the batch or give more rows", total, o.Batch)
+	}
+	if given > 0 && given < len(weights) {
+		s.log.Warn("some sources have a weight and some do not: those without weigh as much as they have rows", "weights", weights)
+	}
+	var err error
+	if s.sched, err = newSchedule(o.Seed, weights); err != nil {
+		return err
+	}
+	if s.shardTokens = o.ShardTokens; s.shardTokens == 0 {
+		s.shardTokens = shardSize(s.Stats().BatchTokens)
+	}
+	return nil
+}
+
+// used returns how many rows of a source are drawn in each of its epochs.
+func (s *Set) used(source int) int {
+	n := s.sources[source].rows()
+	if s.order.Remainder == "drop" {
+		n -= n % s.group
+	}
+	return n
+}
+
+// Digest identifies the data as it is trained on: content, limit, on_error, instructions, weights and tokenizer
+// of every source. Equal digests give equal batches under an equal Order.
+func (s *Set) Digest() string { return s.digest }
+
+// ShardTokens returns the packed length that shards have at most, but for longer single texts: Order's, or one
+// chosen from the average batch, to be fixed in the run's spec at submit.
+func (s *Set) ShardTokens() int { return s.shardTokens }
+
+// Sources returns the names of the sources.
+func (s *Set) Sources() []string {
+	names := make([]string, len(s.sources))
+	for i, src := range s.sources {
+		names[i] = src.name
+	}
+	return names
+}
+
+// Where names a row for people: its file and line.
+func (s *Set) Where(source int32, row int64) string {
+	if source < 0 || int(source) >= len(s.sources) || row < 0 || row >= int64(s.sources[source].rows()) {
+		return fmt.Sprintf("source %d row %d", source, row)
+	}
+	return s.sources[source].where(uint32(row))
+}
+
+// Close closes the files.
+func (s *Set) Close() error {
+	var errs []error
+	for _, src := range s.sources {
+		errs = append(errs, src.file.Close())
+	}
+	return errors.Join(errs...)
+}
