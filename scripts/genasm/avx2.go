@@ -22,7 +22,6 @@ func strip256() string {
 	a.f("MOVQ %d(DI), %s", offRS, regRS)
 	a.f("MOVQ %d(DI), %s", offCS, regCS)
 	a.f("MOVQ %d(DI), %s", offLDB, regLDB)
-	a.f("MOVQ %d(DI), %s", offLDC, regLDC)
 	a.f("MOVQ %d(DI), %s", offN, regN)
 	a.f("MOVQ %d(DI), %s", offB, regPanel)
 	a.f("MOVQ %d(DI), %s", offC, regC)
@@ -105,6 +104,7 @@ func (a *asm) tile256(r int, side string, masked bool) {
 
 	a.f("VBROADCASTSS %d(DI), Y2", offAlpha)
 	a.f("MOVQ %s, %s", regC, regB)
+	a.f("MOVQ %d(DI), BX", offLDC)
 	a.f("MOVL %d(DI), AX", offBeta)
 	a.f("ADDL AX, AX") // drops the sign: beta -0 does not read C either
 	a.f("JEQ clear%s", id)
@@ -136,7 +136,7 @@ func (a *asm) store256(r int, masked, add bool, acc func(i, j int) string) {
 			}
 		}
 		if i+1 < r {
-			a.f("ADDQ %s, %s", regLDC, regB)
+			a.f("ADDQ BX, %s", regB)
 		}
 	}
 }

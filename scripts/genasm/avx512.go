@@ -17,7 +17,7 @@ func strip512() string {
 	a.f("MOVQ %d(DI), %s", offRS, regRS)
 	a.f("MOVQ %d(DI), %s", offCS, regCS)
 	a.f("MOVQ %d(DI), %s", offLDB, regLDB)
-	a.f("MOVQ %d(DI), %s", offLDC, regLDC)
+	a.f("MOVQ %d(DI), %s", offAhead, regAhead)
 	a.f("MOVQ %d(DI), %s", offN, regN)
 	a.f("MOVQ %d(DI), %s", offB, regPanel)
 	a.f("MOVQ %d(DI), %s", offC, regC)
@@ -51,6 +51,10 @@ func (a *asm) rows512(r int) {
 	a.f("JLE done")
 	a.f("CMPQ %s, $16", regN)
 	a.f("JGT wide%d", r)
+	a.f("JLT thin%d", r)
+	a.tile512(r, 1, false)
+	a.f("JMP done")
+	a.label("thin%d", r)
 	a.mask512("R14", "K1")
 	a.tile512(r, 1, true)
 	a.f("JMP done")
@@ -84,6 +88,17 @@ func (a *asm) tile512(r, v int, masked bool) {
 			a.f("VPXORQ %s, %s, %s", acc(i, j), acc(i, j), acc(i, j))
 		}
 	}
+	if !masked && v == 2 { // the next tile of C is on its way while this one is computed
+		a.f("LEAQ 128(%s), %s", regC, regB)
+		a.f("MOVQ %d(DI), AX", offLDC)
+		for i := range r {
+			a.f("PREFETCHT0 (%s)", regB)
+			a.f("PREFETCHT0 64(%s)", regB)
+			if i+1 < r {
+				a.f("ADDQ AX, %s", regB)
+			}
+		}
+	}
 	a.loadRows(r)
 	a.f("MOVQ %s, %s", regPanel, regB)
 	a.f("MOVQ %d(DI), %s", offK, regK)
@@ -94,9 +109,14 @@ func (a *asm) tile512(r, v int, masked bool) {
 				a.f("VMOVUPS.Z %d(%s), K%d, Z%d", 64*j, regB, j+1, j)
 			default:
 				a.f("VMOVUPS %d(%s), Z%d", 64*j, regB, j)
+				a.f("PREFETCHT0 %d(%s)(%s*1)", 64*j, regB, regAhead)
 			}
 		}
 		for i := range r {
+			if v == 1 {
+				a.f("VFMADD231PS.BCST %s, Z0, %s", rowAddr(i), acc(i, 0))
+				continue
+			}
 			t := fmt.Sprintf("Z%d", 2+i%6)
 			a.f("VBROADCASTSS %s, %s", rowAddr(i), t)
 			for j := range v {
@@ -128,6 +148,7 @@ func (a *asm) tile512(r, v int, masked bool) {
 	a.f("VBROADCASTSS %d(DI), Z2", offAlpha)
 	a.f("VBROADCASTSS %d(DI), Z3", offBeta)
 	a.f("MOVQ %s, %s", regC, regB)
+	a.f("MOVQ %d(DI), BX", offLDC)
 	a.f("MOVL %d(DI), AX", offBeta)
 	a.f("ADDL AX, AX") // drops the sign: beta -0 does not read C either
 	a.f("JEQ clear%s", id)
@@ -152,7 +173,7 @@ func (a *asm) store512(r, v int, masked, add bool, acc func(i, j int) string) {
 			a.f("VMOVUPS %s, %s%d(%s)", acc(i, j), mask, 64*j, regB)
 		}
 		if i+1 < r {
-			a.f("ADDQ %s, %s", regLDC, regB)
+			a.f("ADDQ BX, %s", regB)
 		}
 	}
 }

@@ -92,40 +92,57 @@ func (a *asm) transpose512() {
 	a.f("RET")
 }
 
-// copy512 copies rows of at most 32 floats; whole vectors are stored (16 floats if w <= 16, else 32).
+// copy512 copies rows into panels of 32 columns: a row at a time, because rows are what memory delivers in order. Whole
+// vectors are stored (16 floats of the last panel if 16 or fewer are left, else 32).
 func (a *asm) copy512() {
-	a.text("func copy512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)\n"+
-		"// dst[p][i] = src[p][i], 0 from w on; strides in bytes", "copy512", 48)
+	a.text("func copy512(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)\n"+
+		"// (dst + j/32*step)[p][j%32] = src[p][j], 0 from n on; ldd, step and lds in bytes", "copy512", 56)
 	a.f("MOVQ dst+0(FP), DI")
 	a.f("MOVQ ldd+8(FP), R8")
-	a.f("MOVQ src+16(FP), SI")
-	a.f("MOVQ lds+24(FP), R9")
-	a.f("MOVQ k+32(FP), R10")
-	a.f("MOVQ w+40(FP), CX")
+	a.f("MOVQ step+16(FP), R11")
+	a.f("MOVQ src+24(FP), SI")
+	a.f("MOVQ lds+32(FP), R9")
+	a.f("MOVQ k+40(FP), R10")
+	a.f("MOVQ n+48(FP), R12")
+	a.f("MOVQ R12, CX") // masks of the last panel, of 1 to 32 columns
+	a.f("DECQ CX")
+	a.f("ANDQ $31, CX")
+	a.f("INCQ CX")
 	a.f("MOVQ $1, AX")
 	a.f("SHLQ CX, AX")
 	a.f("DECQ AX")
 	a.f("KMOVW AX, K1")
 	a.f("SHRQ $16, AX")
 	a.f("KMOVW AX, K2")
+	a.label("row")
+	a.f("MOVQ SI, AX")
+	a.f("MOVQ DI, BX")
+	a.f("MOVQ R12, DX")
+	a.f("SUBQ $32, DX")
+	a.f("JLE last")
+	a.label("whole")
+	a.f("VMOVUPS (AX), Z0")
+	a.f("VMOVUPS 64(AX), Z1")
+	a.f("VMOVUPS Z0, (BX)")
+	a.f("VMOVUPS Z1, 64(BX)")
+	a.f("ADDQ $128, AX")
+	a.f("ADDQ R11, BX")
+	a.f("SUBQ $32, DX")
+	a.f("JGT whole")
+	a.label("last")
+	a.f("VMOVUPS.Z (AX), K1, Z0")
+	a.f("VMOVUPS Z0, (BX)")
 	a.f("CMPQ CX, $16")
-	a.f("JGT wide")
-	for _, v := range []int{1, 2} {
-		name := map[int]string{1: "narrow", 2: "wide"}[v]
-		a.label("%s", name)
-		for j := range v {
-			a.f("VMOVUPS.Z %d(SI), K%d, Z%d", 64*j, j+1, j)
-		}
-		for j := range v {
-			a.f("VMOVUPS Z%d, %d(DI)", j, 64*j)
-		}
-		a.f("ADDQ R9, SI")
-		a.f("ADDQ R8, DI")
-		a.f("DECQ R10")
-		a.f("JNE %s", name)
-		a.f("VZEROUPPER")
-		a.f("RET")
-	}
+	a.f("JLE next")
+	a.f("VMOVUPS.Z 64(AX), K2, Z1")
+	a.f("VMOVUPS Z1, 64(BX)")
+	a.label("next")
+	a.f("ADDQ R9, SI")
+	a.f("ADDQ R8, DI")
+	a.f("DECQ R10")
+	a.f("JNE row")
+	a.f("VZEROUPPER")
+	a.f("RET")
 }
 
 // probe is the fused multiply-add loops whose rate is the peak of the machine: 24 and 12 independent chains.

@@ -32,10 +32,10 @@ const (
 	offB, offLDB, offStep        = 24, 32, 40
 	offC, offLDC                 = 48, 56
 	offM, offN, offK             = 64, 72, 80
-	offAlpha, offBeta            = 88, 92
+	offAlpha, offBeta, offAhead  = 88, 92, 96
 	regArgs, regRS, regCS        = "DI", "R8", "R9"
-	regLDB, regK, regC, regLDC   = "R10", "R11", "R12", "R13"
-	regN, regPanel, regB, regTmp = "R14", "R15", "SI", "BP"
+	regLDB, regK, regC, regAhead = "R10", "R11", "R12", "R13"
+	regN, regPanel, regB         = "R14", "R15", "SI"
 )
 
 // rowRegs hold pointers to rows 0, 3, 6 and 9 of A; the two rows after each are reached with regRS as index.

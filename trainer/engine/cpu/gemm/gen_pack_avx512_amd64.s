@@ -265,40 +265,52 @@ done:
 	VZEROUPPER
 	RET
 
-// func copy512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
-// dst[p][i] = src[p][i], 0 from w on; strides in bytes
-TEXT ·copy512(SB), NOSPLIT, $0-48
+// func copy512(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)
+// (dst + j/32*step)[p][j%32] = src[p][j], 0 from n on; ldd, step and lds in bytes
+TEXT ·copy512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ ldd+8(FP), R8
-	MOVQ src+16(FP), SI
-	MOVQ lds+24(FP), R9
-	MOVQ k+32(FP), R10
-	MOVQ w+40(FP), CX
+	MOVQ step+16(FP), R11
+	MOVQ src+24(FP), SI
+	MOVQ lds+32(FP), R9
+	MOVQ k+40(FP), R10
+	MOVQ n+48(FP), R12
+	MOVQ R12, CX
+	DECQ CX
+	ANDQ $31, CX
+	INCQ CX
 	MOVQ $1, AX
 	SHLQ CX, AX
 	DECQ AX
 	KMOVW AX, K1
 	SHRQ $16, AX
 	KMOVW AX, K2
+row:
+	MOVQ SI, AX
+	MOVQ DI, BX
+	MOVQ R12, DX
+	SUBQ $32, DX
+	JLE last
+whole:
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, 64(BX)
+	ADDQ $128, AX
+	ADDQ R11, BX
+	SUBQ $32, DX
+	JGT whole
+last:
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS Z0, (BX)
 	CMPQ CX, $16
-	JGT wide
-narrow:
-	VMOVUPS.Z 0(SI), K1, Z0
-	VMOVUPS Z0, 0(DI)
+	JLE next
+	VMOVUPS.Z 64(AX), K2, Z1
+	VMOVUPS Z1, 64(BX)
+next:
 	ADDQ R9, SI
 	ADDQ R8, DI
 	DECQ R10
-	JNE narrow
-	VZEROUPPER
-	RET
-wide:
-	VMOVUPS.Z 0(SI), K1, Z0
-	VMOVUPS.Z 64(SI), K2, Z1
-	VMOVUPS Z0, 0(DI)
-	VMOVUPS Z1, 64(DI)
-	ADDQ R9, SI
-	ADDQ R8, DI
-	DECQ R10
-	JNE wide
+	JNE row
 	VZEROUPPER
 	RET

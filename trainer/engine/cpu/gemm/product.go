@@ -20,10 +20,12 @@ const (
 
 // Blocking. Only depthMax shows in a result's bits.
 const (
-	panel    = 32  // columns of a packed panel of B
-	depthMax = 384 // longest run of the reduction summed in registers
-	widthMax = 512 // columns of B packed at a time: depthMax x widthMax floats stay in L2
-	rowsMax  = 12  // most rows of a strip, over all kernels
+	panel    = 32      // columns of a packed panel of B
+	depthMax = 384     // longest run of the reduction summed in registers
+	widthMax = 512     // columns of B packed at a time: depthMax x widthMax floats stay in L2
+	rowsMax  = 12      // most rows of a strip, over all kernels
+	farAway  = 1 << 20 // floats of a matrix that is read from memory rather than from a cache
+	turnRows = 16      // columns of a C that is computed transposed, at most
 )
 
 // product is one matrix product; the zero of a field is what it says.
@@ -39,6 +41,7 @@ type product struct {
 	form        bForm
 	c           []float32
 	ldc         int
+	turnC       bool // c holds Cᵀ: element (i, j) is c[j*ldc+i]
 }
 
 // depth is the length of the runs into which a reduction of k is cut: the fewest runs of at most depthMax, all but the
@@ -63,11 +66,31 @@ func aligned(n int) []float32 {
 type scratch struct {
 	a []float32 // one strip of A, [depthMax][rows], and room for a store past its end
 	b []float32 // one block of B, panels of [depthMax][panel]
+	c []float32 // one tile of Cᵀ, of at most turnRows x widthMax
 }
 
-var scratches = sync.Pool{New: func() any {
-	return &scratch{a: aligned(depthMax*16 + 16), b: aligned(depthMax * widthMax)}
-}}
+// scratches keeps scratch between products: as much as was ever in use at once, up to its capacity. Unlike a sync.Pool
+// it survives the garbage collector, so that a warm product allocates nothing.
+var scratches = make(chan *scratch, 64)
+
+func getScratch() *scratch {
+	select {
+	case s := <-scratches:
+		return s
+	default:
+		return &scratch{
+			a: aligned(depthMax*rowsMax + 16), b: aligned(depthMax * widthMax),
+			c: aligned(turnRows * widthMax),
+		}
+	}
+}
+
+func putScratch(s *scratch) {
+	select {
+	case scratches <- s:
+	default:
+	}
+}
 
 // job is a product cut into a grid of tiles. Its tile method is bound once, so that running one allocates nothing.
 type job struct {
@@ -86,6 +109,13 @@ var jobs = sync.Pool{New: func() any {
 
 // run cuts C into tiles and computes them. The cut follows the number of threads; the bits do not depend on it.
 func (x product) run(p *pool.Pool) {
+	if x.transA && x.form == bPlain && x.n <= turnRows && x.m > 4*x.n && x.m*x.k >= farAway {
+		// Tall and narrow, both operands along the rows of memory (the gradient of B in a low-rank adapter):
+		// Cᵀ = op(B)ᵀ op(A)ᵀ reads the large one in order. A product of two numbers commutes, so the bits stay.
+		x.m, x.n = x.n, x.m
+		x.a, x.lda, x.b, x.ldb = x.b, x.ldb, x.a, x.lda
+		x.turnC = true
+	}
 	j := jobs.Get().(*job)
 	j.product, j.level = x, isa.Active()
 	across := (x.n + widthMax - 1) / widthMax
@@ -116,26 +146,52 @@ func (x product) run(p *pool.Pool) {
 func (j *job) tile(i int) {
 	i0, j0 := i/j.across*j.rows, i%j.across*j.cols
 	rows, cols := min(j.rows, j.m-i0), min(j.cols, j.n-j0)
-	s := scratches.Get().(*scratch)
+	s := getScratch()
 	step := depth(j.k)
-	strips := (rows + stripRows(j.level) - 1) / stripRows(j.level)
 	packA := j.packsA(cols)
-	st := strip{alpha: j.alpha, beta: j.beta, n: cols, ldc: j.ldc * 4}
+	strips := (rows + j.stripRows(packA) - 1) / j.stripRows(packA)
+	st := strip{alpha: j.alpha, beta: j.beta, n: cols}
+	c, ldc := unsafe.Pointer(nil), j.ldc
+	if j.turnC {
+		c, ldc = unsafe.Pointer(&s.c[0]), roundUp(cols, 16)
+		if j.beta != 0 {
+			transposePortable(c, ldc, unsafe.Pointer(&j.c[j0*j.ldc+i0]), j.ldc, rows, cols)
+		}
+	} else {
+		c = unsafe.Pointer(&j.c[i0*j.ldc+j0])
+	}
+	st.ldc = ldc * 4
 	for k0 := 0; k0 < j.k; k0 += step {
 		st.k = min(step, j.k-k0)
 		j.blockB(&st, s, k0, j0, rows, cols)
+		if st.ahead = 16 * st.ldb; st.ldb != 4*panel && st.k < 64 {
+			st.ahead = 0 // rows of the matrix beyond the last are not the next panel
+		}
 		r0 := 0
 		for q := range strips {
 			r1 := (q + 1) * rows / strips // strips of nearly equal height
 			st.m = r1 - r0
 			j.stripA(&st, s, packA, i0+r0, k0)
-			st.c = unsafe.Pointer(&j.c[(i0+r0)*j.ldc+j0])
+			st.c = unsafe.Add(c, r0*ldc*4)
 			st.run(j.level)
 			r0 = r1
 		}
 		st.beta = 1
 	}
-	scratches.Put(s)
+	if j.turnC {
+		transposePortable(unsafe.Pointer(&j.c[j0*j.ldc+i0]), j.ldc, c, ldc, cols, rows)
+	}
+	putScratch(s)
+}
+
+// stripRows is the height of this product's strips. Rows a multiple of 4 KiB apart share one set of the L1 cache, which
+// holds eight lines: taller strips would evict their own rows.
+func (j *job) stripRows(packA bool) int {
+	rows := stripRows(j.level)
+	if rows > 8 && (j.ldc%1024 == 0 && j.k < 64 || !packA && !j.transA && j.lda%1024 == 0) {
+		return 8
+	}
+	return rows
 }
 
 // packsA reports whether strips of A are copied before use: not when few columns will read them.
@@ -146,7 +202,7 @@ func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
 	if j.transA {
 		at := unsafe.Pointer(&j.a[k0*j.lda+r0])
 		if pack {
-			copyPanel(j.level, unsafe.Pointer(&s.a[0]), st.m, at, j.lda, st.k, st.m)
+			copyPanels(j.level, unsafe.Pointer(&s.a[0]), st.m, 0, at, j.lda, st.k, st.m)
 			st.a, st.rs, st.cs = unsafe.Pointer(&s.a[0]), 4, st.m*4
 			return
 		}
@@ -170,16 +226,15 @@ func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 		st.b, st.ldb, st.bstep = unsafe.Pointer(&j.packed.data[j.packed.at(k0, kc, j0)]), panel*4, kc*panel*4
 		return
 	case bPlain:
-		if rows <= 4*rowsMax {
+		if rows <= 4*rowsMax || j.k <= 32 {
 			st.b, st.ldb, st.bstep = unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb*4, panel*4
 			return
 		}
+		copyPanels(j.level, unsafe.Pointer(&s.b[0]), panel, kc*panel, unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb, kc, cols)
 	}
-	for c := 0; c < cols; c += panel {
+	for c := 0; c < cols && j.form != bPlain; c += panel {
 		dst, w := unsafe.Pointer(&s.b[c*kc]), min(panel, cols-c)
 		switch j.form {
-		case bPlain:
-			copyPanel(j.level, dst, panel, unsafe.Pointer(&j.b[k0*j.ldb+j0+c]), j.ldb, kc, w)
 		case bTrans:
 			transpose(j.level, dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
 		case bPackedNN:

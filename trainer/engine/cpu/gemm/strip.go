@@ -23,6 +23,7 @@ type strip struct {
 	k     int            // 80
 	alpha float32        // 88
 	beta  float32        // 92
+	ahead int            // 96: how far ahead B is prefetched
 }
 
 // stripPortable is the strip in plain Go. Products are rounded before they are added (no fused multiply-add), so it
@@ -63,9 +64,13 @@ func transposePortable(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, 
 	}
 }
 
-// copyPanelPortable writes dst[p*ldd+i] = src[p*lds+i] for i < w, p < k.
-func copyPanelPortable(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+// copyPanelsPortable writes (dst + j/panel*step)[p*ldd+j%panel] = src[p*lds+j] for j < n, p < k.
+func copyPanelsPortable(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int) {
 	for p := range k {
-		copy(unsafe.Slice((*float32)(unsafe.Add(dst, p*ldd*4)), w), unsafe.Slice((*float32)(unsafe.Add(src, p*lds*4)), w))
+		for j := 0; j < n; j += panel {
+			w := min(panel, n-j)
+			copy(unsafe.Slice((*float32)(unsafe.Add(dst, (j/panel*step+p*ldd)*4)), w),
+				unsafe.Slice((*float32)(unsafe.Add(src, (p*lds+j)*4)), w))
+		}
 	}
 }

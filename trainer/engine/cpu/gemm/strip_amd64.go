@@ -18,7 +18,7 @@ func strip256(s *strip)
 func transpose512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
 
 //go:noescape
-func copy512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
+func copy512(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)
 
 func probe512(n int)
 
@@ -60,11 +60,12 @@ func transpose(level isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer,
 	}
 }
 
-// copyPanel writes dst[p*ldd+i] = src[p*lds+i] for i < w <= 32, p < k, and may write as much more as transpose.
-func copyPanel(level isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
+// copyPanels writes (dst + j/panel*step)[p*ldd+j%panel] = src[p*lds+j] for j < n, p < k, and may write as much more of
+// the last panel as transpose.
+func copyPanels(level isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int) {
 	if level < isa.AVX512 {
-		copyPanelPortable(dst, ldd, src, lds, k, w)
+		copyPanelsPortable(dst, ldd, step, src, lds, k, n)
 		return
 	}
-	copy512(dst, ldd*4, src, lds*4, k, w)
+	copy512(dst, ldd*4, step*4, src, lds*4, k, n)
 }

@@ -16,6 +16,6 @@ func transpose(_ isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds
 	transposePortable(dst, ldd, src, lds, k, w)
 }
 
-func copyPanel(_ isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
-	copyPanelPortable(dst, ldd, src, lds, k, w)
+func copyPanels(_ isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int) {
+	copyPanelsPortable(dst, ldd, step, src, lds, k, n)
 }
