@@ -106,6 +106,7 @@ type Round struct {
 	// Resume is a checkpoint folder of the parameters after Step steps, "" = the initial parameters (pure in the
 	// spec): for members that are Behind and have no Peer.
 	Resume string
+	Load   bool // members without a Peer load Resume now; false: they wait, a peer may turn up
 }
 
 // Term numbers the leader's reign. A new leader has no reports: when the term changes, workers send again the
