@@ -1,0 +1,75 @@
+package fsm
+
+import "slices"
+
+// Join adds a member. It is behind until its parameters are known to be the committed ones.
+type Join struct {
+	Worker, Name, Connection, Address, Numerics string
+	Threads                                     int
+}
+
+func (c *Join) apply(s *State) error {
+	switch {
+	case c.Worker == "":
+		return reject("join without an id")
+	case s.Member(c.Worker) != nil:
+		return reject("join %s: it is a member", c.Worker)
+	case slices.Contains(s.Quarantined, c.Name):
+		return reject("join %s: %s is quarantined", c.Worker, c.Name)
+	}
+	s.Epoch++
+	s.Members = append(s.Members, Member{
+		Worker: c.Worker, Name: c.Name, Connection: c.Connection, Address: c.Address, Numerics: c.Numerics,
+		Threads: c.Threads, Epoch: s.Epoch, Joined: s.Now, Behind: true,
+	})
+	return nil
+}
+
+// Expire removes a member: dead, hung, drained or doubted. Its leases stay with its name until they are granted again.
+type Expire struct {
+	Worker     string
+	Reason     string
+	Quarantine bool // its name may not join again
+}
+
+func (c *Expire) apply(s *State) error {
+	m := s.Member(c.Worker)
+	if m == nil {
+		return reject("expire %s: not a member", c.Worker)
+	}
+	if c.Quarantine && !slices.Contains(s.Quarantined, m.Name) {
+		s.Quarantined = append(s.Quarantined, m.Name)
+	}
+	s.Epoch++
+	s.Members = slices.DeleteFunc(s.Members, func(m Member) bool { return m.Worker == c.Worker })
+	for i := range s.Members {
+		if s.Members[i].Peer == c.Worker {
+			s.Members[i].Peer = ""
+		}
+	}
+	return nil
+}
+
+// Follow tells a member that is behind from whom to copy.
+type Follow struct{ Worker, Peer string }
+
+func (c *Follow) apply(s *State) error {
+	m, p := s.Member(c.Worker), s.Member(c.Peer)
+	if m == nil || !m.Behind || p == nil || p.Behind {
+		return reject("%s follows %s: a member behind follows a full one", c.Worker, c.Peer)
+	}
+	m.Peer = c.Peer
+	return nil
+}
+
+// Promote makes a member that was behind a full one.
+type Promote struct{ Worker string }
+
+func (c *Promote) apply(s *State) error {
+	m := s.Member(c.Worker)
+	if m == nil || !m.Behind {
+		return reject("promote %s: not a member that is behind", c.Worker)
+	}
+	m.Behind, m.Peer = false, ""
+	return nil
+}
