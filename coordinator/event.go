@@ -1,0 +1,64 @@
+package coordinator
+
+import "time"
+
+// Kinds of events.
+const (
+	StateChanged     = "state"             // State, Reason
+	WorkerJoined     = "joined"            // Worker
+	WorkerReady      = "ready"             // Worker holds the committed parameters and takes shards
+	WorkerLost       = "lost"              // Worker, Reason
+	StepCommitted    = "step"              // Step (steps applied), Loss, Norm, Rate, Tokens, Seconds, Workers, Replayed
+	AttemptRepeated  = "attempt"           // Step, Attempt: a value was beyond its fixed-point bound
+	SuiteEvaluated   = "evaluation"        // Step, Suite, Metrics
+	CheckpointSaved  = "checkpoint"        // Step, Path, Seconds
+	CheckpointFailed = "checkpoint_failed" // Step, Reason
+	CheckpointGone   = "checkpoint_gone"   // Step, Path, Reason: retention, or damage
+	Restarted        = "restarted"         // Step, Path: every holder of the newest parameters was lost
+	Recovered        = "recovered"         // Recovery
+	Warning          = "warning"           // Reason
+)
+
+// Event is something that happened to a run, for progress views and reports. events.jsonl in the run's folder has
+// one a line.
+type Event struct {
+	Time     time.Time          `json:"time"`
+	Kind     string             `json:"kind"`
+	Run      string             `json:"run,omitempty"`
+	Step     int64              `json:"step,omitempty"`
+	Steps    int64              `json:"steps,omitempty"`
+	State    string             `json:"state,omitempty"`
+	Reason   string             `json:"reason,omitempty"`
+	Worker   string             `json:"worker,omitempty"`
+	Workers  int                `json:"workers,omitempty"` // full members
+	Loss     float64            `json:"loss,omitempty"`
+	Norm     float64            `json:"norm,omitempty"`
+	Rate     float64            `json:"rate,omitempty"`
+	Tokens   int64              `json:"tokens,omitempty"`
+	Seconds  float64            `json:"seconds,omitempty"` // of the round; of the writing of a checkpoint
+	Attempt  int32              `json:"attempt,omitempty"`
+	Replayed bool               `json:"replayed,omitempty"` // the step was committed before, and was compared
+	Suite    string             `json:"suite,omitempty"`
+	Metrics  map[string]float64 `json:"metrics,omitempty"`
+	Path     string             `json:"path,omitempty"`
+	Recovery *Recovery          `json:"recovery,omitempty"`
+}
+
+// TokensPerSecond returns the step's throughput.
+func (e *Event) TokensPerSecond() float64 {
+	if e.Seconds <= 0 {
+		return 0
+	}
+	return float64(e.Tokens) / e.Seconds
+}
+
+// Recovery is the timeline of one worker's loss.
+type Recovery struct {
+	Worker   string    `json:"worker"`
+	Reason   string    `json:"reason"`
+	Heard    time.Time `json:"heard"`    // the last sign of life
+	Detected time.Time `json:"detected"` // known to be lost
+	Released time.Time `json:"released"` // its shards leased again
+	Commit   time.Time `json:"commit"`   // the first step or evaluation committed after it
+	Shards   int       `json:"shards"`   // leased again
+}

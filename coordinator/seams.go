@@ -1,0 +1,74 @@
+package coordinator
+
+import (
+	"log/slog"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/data"
+)
+
+// Feed serves a run's global batches. All of it is pure in the run's data and order; methods are called from many
+// goroutines at once.
+type Feed interface {
+	// Header returns the header of a step's batch. Its Tokens give the number of shards and their lengths.
+	Header(step int64) (data.Header, error)
+	// Shards returns the shards of those indices, tokenised, in the order asked for.
+	Shards(step int64, indices []int) ([]data.Shard, error)
+	// Digest is the data digest: of the rows, their order and their tokens' lengths.
+	Digest() string
+}
+
+// Suites serves the evaluation sets; methods are called from many goroutines at once.
+type Suites interface {
+	// Names returns the suites' names, in the order of their indices.
+	Names() []string
+	// Header returns the header of a suite's texts: Slots and Tokens are set.
+	Header(suite int) (data.Header, error)
+	// Shards is Feed.Shards of a suite.
+	Shards(suite int, indices []int) ([]data.Shard, error)
+	// Describe returns query ids, document ids and judgements as JSON, in slot order: what the scorer needs.
+	Describe(suite int) ([]byte, error)
+}
+
+// Store is the coordinator's view of the checkpoint folder; workers write it. Paths are those of Saved.Path.
+type Store interface {
+	// Verify reads the checkpoint and returns an error that names what is wrong with it.
+	Verify(path, digest string) error
+	// Remove removes a checkpoint whose manifest was dropped.
+	Remove(path string) error
+}
+
+// Submission is a run as it is submitted, or resumed.
+type Submission struct {
+	Name     string
+	Identity string // digest of model, data, loss, train and shard settings
+	Identify []byte // those settings as JSON: shows what differs when a resume is refused
+	Spec     []byte // trainer.Config as JSON, for the workers
+	Folder   string // checkpoint folder, absolute
+	Model    string // model folder, absolute; "" for a preset
+	Steps    int64
+	Settings fsm.Settings // may differ at every resume; Suites are taken from Suites.Names
+}
+
+// Options configure a Node.
+type Options struct {
+	Dir     string // the coordinator's own folder: Raft log, owner, events.jsonl
+	Cluster Config
+	Run     Submission
+	Feed    Feed
+	Suites  Suites // nil = none
+	Store   Store
+	Log     *slog.Logger
+	Version string // of the binary, for the owner file and status
+
+	// Resume continues a run that was paused or has failed. A run that was running when the process died is
+	// continued in any case.
+	Resume bool
+	// Alone says that no worker of an earlier life of this folder can be alive (they were goroutines of the
+	// dead process): nobody waits for them.
+	Alone bool
+	// Stay keeps leading while the run is paused, for `counterpoint coordinator`; otherwise Run returns.
+	Stay bool
+	// Events is told of everything that happened, in order, from one goroutine; it must be quick. May be nil.
+	Events func(Event)
+}
