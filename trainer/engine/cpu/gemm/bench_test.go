@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,19 +32,30 @@ func clock(id int32) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// probeRate is the peak FLOP/s now of the threads of p together.
+// probeRate is the peak FLOP/s now of the threads of p together: the sum of what each reaches at the same time.
 func probeRate(p *pool.Pool) float64 {
 	const rounds = 40000
-	threads := p.Threads()
-	if threads == 1 {
+	one := func() float64 {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		start := clock(unix.CLOCK_THREAD_CPUTIME_ID)
 		flop := Probe(rounds)
 		return flop / (clock(unix.CLOCK_THREAD_CPUTIME_ID) - start).Seconds()
 	}
-	start := time.Now()
-	p.For(threads, func(int) { Probe(rounds * 4) })
-	took := time.Since(start)
-	return float64(threads) * 4 * rounds * (Probe(1000) / 1000) / took.Seconds()
+	rates := make([]float64, p.Threads())
+	var ready atomic.Int32
+	p.For(p.Threads(), func(i int) {
+		ready.Add(1)
+		for start := time.Now(); int(ready.Load()) < len(rates) && time.Since(start) < 5*time.Millisecond; {
+			runtime.Gosched() // until every goroutine has taken its index
+		}
+		rates[i] = one()
+	})
+	var sum float64
+	for _, r := range rates {
+		sum += r
+	}
+	return sum
 }
 
 // measure repeats f and returns the median rate in FLOP/s and the median share of the peak.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
@@ -207,3 +208,5 @@ func sameBits(t *testing.T, name string, got, want []float32) {
 		}
 	}
 }
+
+func ptr(s []float32) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(s)) }

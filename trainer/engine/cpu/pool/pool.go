@@ -6,9 +6,11 @@ package pool
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Pool is a set of goroutines that wait for loops. A nil *Pool is valid and runs every loop in the caller.
@@ -21,7 +23,9 @@ type Pool struct {
 	f    func(i int)
 	next atomic.Int64
 	wg   sync.WaitGroup // tokens sent and not yet settled
-	bad  atomic.Pointer[failure]
+
+	unsettled atomic.Int64 // their number
+	bad       atomic.Pointer[failure]
 }
 
 type failure struct {
@@ -63,6 +67,7 @@ func (p *Pool) For(n int, f func(i int)) {
 	p.next.Store(0)
 	helpers := min(p.threads, n) - 1
 	p.wg.Add(helpers)
+	p.unsettled.Store(int64(helpers))
 	for range helpers {
 		p.wake <- struct{}{}
 	}
@@ -71,10 +76,14 @@ func (p *Pool) For(n int, f func(i int)) {
 	for taken := true; taken; {
 		select {
 		case <-p.wake:
+			p.unsettled.Add(-1)
 			p.wg.Done()
 		default:
 			taken = false
 		}
+	}
+	for start := time.Now(); p.unsettled.Load() > 0 && time.Since(start) < linger; {
+		runtime.Gosched()
 	}
 	p.wg.Wait()
 	p.f = nil
@@ -91,11 +100,34 @@ func (p *Pool) Close() {
 	}
 }
 
+// linger is how long a goroutine looks for the next loop before it sleeps. Loops follow one another within microseconds
+// while a graph runs; waking a sleeping processor costs about as long as this (100 us on a virtual machine, which is
+// the work of a small product). It yields to every other goroutine meanwhile.
+const linger = 100 * time.Microsecond
+
 func (p *Pool) serve(wake <-chan struct{}) {
 	for range wake {
-		p.work()
-		p.wg.Done()
+		p.join()
+		for idle := time.Now(); time.Since(idle) < linger; {
+			select {
+			case _, open := <-wake:
+				if !open {
+					return
+				}
+				p.join()
+				idle = time.Now()
+			default:
+				runtime.Gosched()
+			}
+		}
 	}
+}
+
+// join takes part in the loop in flight.
+func (p *Pool) join() {
+	p.work()
+	p.unsettled.Add(-1)
+	p.wg.Done()
 }
 
 func (p *Pool) work() {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestForCallsEachIndexOnce(t *testing.T) {
@@ -83,11 +84,20 @@ func TestForAllocatesNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkFor is a loop of four bodies on two goroutines, back to back. Its ideal is two bodies' time: sleeping and
+// waking would show as four (no help arrives in time).
 func BenchmarkFor(b *testing.B) {
 	p := New(2)
 	defer p.Close()
-	f := func(int) {}
-	for b.Loop() {
-		p.For(4, f)
+	for _, body := range []time.Duration{0, 2500, 10000, 100000} {
+		b.Run(body.String(), func(b *testing.B) {
+			f := func(int) {
+				for start := time.Now(); time.Since(start) < body; {
+				}
+			}
+			for b.Loop() {
+				p.For(4, f)
+			}
+		})
 	}
 }
