@@ -5,10 +5,12 @@ import "github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 // Exp sets dst[i] = exp(x[i]); dst may be x. Within 2 ulp of the exact value; results below 2^-126 are 0, NaN stays.
 func Exp(dst, x []float32) { vecExp(dst, x[:len(dst)]) }
 
-// Sigmoid sets dst[i] = 1 / (1 + exp(-x[i])); dst may be x. Within 4 ulp where the result is above 2^-126.
+// Sigmoid sets dst[i] = 1 / (1 + exp(-x[i])); dst may be x. Within 4 ulp for x >= -87; below, within 1e-37 of the
+// exact value.
 func Sigmoid(dst, x []float32) { vecSigmoid(dst, x[:len(dst)]) }
 
-// SiLU sets dst[i] = x[i] / (1 + exp(-x[i])); dst may be x. Within 4 ulp where the result is above 2^-126.
+// SiLU sets dst[i] = x[i] / (1 + exp(-x[i])); dst may be x. Within 4 ulp for x >= -87; below, within 1e-35 of the
+// exact value.
 func SiLU(dst, x []float32) { vecSiLU(dst, x[:len(dst)]) }
 
 // Add sets dst = a + b; dst may be either.

@@ -24,8 +24,8 @@ func transposeGo(dst []float32, ldd int, src []float32, lds, rows, cols int) {
 	}
 }
 
-// maskTile sets S[j, c] = -Inf where key j0+j is not within lo[c] .. hi[c].
-func maskTile(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
+// maskGo sets S[j, c] = -Inf where key j0+j is not within lo[c] .. hi[c].
+func maskGo(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
 	inf := float32(math.Inf(-1))
 	for j := range keys {
 		row, key := s[j*ld:j*ld+cols], int32(j0+j)

@@ -1,3 +1,5 @@
+//go:build !amd64
+
 package simd
 
 func vecExp(dst, x []float32)                                     { expGo(dst, x) }
@@ -41,4 +43,8 @@ func softmaxTile(s []float32, ld, keys, cols int, top, sum, shrink *[tileSize]fl
 
 func gradTile(s, dp []float32, ld, keys, cols int, lse, delta *[tileSize]float32) {
 	gradGo(s, dp, ld, keys, cols, lse, delta)
+}
+
+func maskTile(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
+	maskGo(s, ld, keys, cols, j0, lo, hi)
 }
