@@ -14,6 +14,25 @@ type stage interface {
 	cut(s string) (n int, drop bool)
 }
 
+// Words returns the words that text is cut into before merging, as if it held no added tokens and needed no
+// normalisation. A trainer of vocabularies counts them.
+func (t *Tokenizer) Words(text string) []string { return collectWords(nil, t.stages, text, true) }
+
+func collectWords(dst []string, stages []stage, s string, first bool) []string {
+	if len(stages) == 0 {
+		return append(dst, s)
+	}
+	s = stages[0].prepare(s, first)
+	for s != "" {
+		n, drop := stages[0].cut(s)
+		if !drop {
+			dst = collectWords(dst, stages[1:], s[:n], first)
+		}
+		s, first = s[n:], false
+	}
+	return dst
+}
+
 // words cuts a piece by the stages from i on and encodes what is left of it word by word.
 func (t *Tokenizer) words(dst []int32, s string, first bool, i int) []int32 {
 	if i == len(t.stages) {
