@@ -1,5 +1,7 @@
 package data
 
+import "fmt"
+
 // Batch is the global batch of one step: its header, and its shards to be read one by one.
 type Batch struct {
 	Header Header
@@ -13,6 +15,9 @@ const batchesKept = 4
 
 // Batch returns the global batch of a step: a pure function of the sources, the Order and the step.
 func (s *Set) Batch(step int64) (*Batch, error) {
+	if step < 0 {
+		return nil, fmt.Errorf("batch of step %d; steps begin at 0", step)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.batches {
@@ -101,6 +106,24 @@ func (b *Batch) texts() []ref {
 	}
 	b.Header.Divisor = float64(max(1, sum))
 	return refs
+}
+
+// Header returns the header of a step's batch.
+func (s *Set) Header(step int64) (Header, error) {
+	b, err := s.Batch(step)
+	if err != nil {
+		return Header{}, err
+	}
+	return b.Header, nil
+}
+
+// Shards reads and tokenises the shards of those indices of a step's batch, in the order asked for.
+func (s *Set) Shards(step int64, indices []int) ([]Shard, error) {
+	b, err := s.Batch(step)
+	if err != nil {
+		return nil, err
+	}
+	return b.pack.shards(indices)
 }
 
 // Shard reads and tokenises shard i of the batch. It may be called from several goroutines.

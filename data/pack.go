@@ -132,6 +132,18 @@ func (p *pack) shard(i int) (Shard, error) {
 	return out, nil
 }
 
+// shards reads several shards.
+func (p *pack) shards(indices []int) ([]Shard, error) {
+	out := make([]Shard, len(indices))
+	for i, index := range indices {
+		var err error
+		if out[i], err = p.shard(index); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // The default packed length of a shard lies between these.
 const (
 	minShardTokens = 2048

@@ -42,20 +42,28 @@ func Open(sources []Source, order Order, tok Tokenizer, cacheDir string, log *sl
 		return nil, err
 	}
 	s := &Set{order: order, tok: tok, log: log, epochs: map[epochKey]*epoch{}}
-	sum := sha256.New()
 	for i := range sources {
 		src, err := openSource(&sources[i], cacheDir, tok, log)
 		if err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 		s.sources = append(s.sources, src)
-		fmt.Fprintf(sum, "%s %v\n", src.digest, sources[i].Weight)
 	}
-	s.digest = hex.EncodeToString(sum.Sum(nil))
 	if err := s.plan(sources); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.digest = s.sum(sources)
 	return s, nil
+}
+
+func (s *Set) sum(sources []Source) string {
+	sum := sha256.New()
+	for i, src := range s.sources {
+		fmt.Fprintf(sum, "%s %v\n", src.digest, sources[i].Weight)
+	}
+	o := s.order
+	fmt.Fprintln(sum, o.Batch, o.HardNegatives, s.group, o.Remainder == "drop", o.MaxLength, s.shardTokens, o.Seed, o.Texts, o.Predicted)
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 func cacheFolder(dir string) (string, error) {
@@ -158,8 +166,8 @@ func (s *Set) used(source int) int {
 	return n
 }
 
-// Digest identifies the data as it is trained on: content, limit, on_error, instructions, weights and tokenizer
-// of every source. Equal digests give equal batches under an equal Order.
+// Digest identifies the data as it is trained on: content, limit, on_error, instructions, weight and tokenizer of
+// every source, and the order. Equal digests give equal batches and shards.
 func (s *Set) Digest() string { return s.digest }
 
 // ShardTokens returns the packed length that shards have at most, but for longer single texts: Order's, or one
