@@ -1,0 +1,159 @@
+package simd
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+)
+
+// logSumExp64 leaves out masked columns.
+func logSumExp64(row []float64, scale float64, mask []uint64) float64 {
+	s := 0.0
+	for j, v := range row {
+		if mask == nil || mask[j/64]>>(j%64)&1 == 0 {
+			s += math.Exp(scale * v)
+		}
+	}
+	return math.Log(s)
+}
+
+func crossEntropy64(logits []float64, targets []int32, weights []float32, v int) float64 {
+	loss := 0.0
+	for r, target := range targets {
+		if target >= 0 {
+			row := logits[r*v : (r+1)*v]
+			loss += float64(weights[r]) * (logSumExp64(row, 1, nil) - row[target])
+		}
+	}
+	return loss
+}
+
+func TestCrossEntropy(t *testing.T) {
+	const seed = 14
+	t.Logf("seed %d", seed)
+	eachLevel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 12}, {33, 371, 16}, {300, 129, 8}} { // P, V, d
+			n, v, d := shape[0], shape[1], shape[2]
+			targets, weights := make([]int32, n), between(r, n, 0, 2)
+			for i := range targets {
+				targets[i] = int32(r.IntN(v))
+			}
+			if n > 2 {
+				targets[1], weights[2] = -1, 0
+			}
+			h, w := normals(r, n*d), normals(r, v*d)
+			logits64 := func(h, w []float64) []float64 {
+				out := make([]float64, n*v)
+				for i := range n {
+					for j := range v {
+						for k := range d {
+							out[i*v+j] += h[i*d+k] * w[j*d+k]
+						}
+					}
+				}
+				return out
+			}
+			logits := normals(r, n*v)
+			var loss float64
+			g := sameBits(t, func(p *pool.Pool) []float32 {
+				g := append([]float32(nil), logits...)
+				loss = CrossEntropy(p, g, targets, weights, v)
+				return g
+			})
+			if want := crossEntropy64(wide(logits), targets, weights, v); !(math.Abs(loss-want) <= 1e-6*(1+want)) {
+				t.Errorf("%v: loss = %v, want %v", shape, loss, want)
+			}
+			checkGradient(t, r, "dlogits", logits, g, func(x []float64) float64 { return crossEntropy64(x, targets, weights, v) })
+
+			both := sameBits(t, func(p *pool.Pool) []float32 {
+				g := garbage((n + v) * d)
+				clear(g[n*d:])
+				loss = LinearCrossEntropy(p, g[:n*d], g[n*d:], h, w, targets, weights, d)
+				return g
+			})
+			want := crossEntropy64(logits64(wide(h), wide(w)), targets, weights, v)
+			if !(math.Abs(loss-want) <= 2e-6*(1+want)) {
+				t.Errorf("%v: fused loss = %v, want %v", shape, loss, want)
+			}
+			checkGradient(t, r, "dh", h, both[:n*d], func(h []float64) float64 {
+				return crossEntropy64(logits64(h, wide(w)), targets, weights, v)
+			})
+			checkGradient(t, r, "dw", w, both[n*d:], func(w []float64) float64 {
+				return crossEntropy64(logits64(wide(h), w), targets, weights, v)
+			})
+			if got := LinearCrossEntropy(nil, nil, nil, h, w, targets, weights, d); got != loss {
+				t.Errorf("%v: loss without gradients = %v, want %v", shape, got, loss)
+			}
+		}
+		// A NaN or an infinity must show in the loss.
+		for _, bad := range []float64{math.NaN(), math.Inf(1)} {
+			logits := normals(r, 40)
+			logits[17] = float32(bad)
+			if got := CrossEntropy(nil, logits, []int32{3}, []float32{1}, 40); got-got == 0 {
+				t.Errorf("loss with a logit of %v = %v, want it not finite", bad, got)
+			}
+		}
+	})
+}
+
+func TestContrastRows(t *testing.T) {
+	const seed, scale = 15, 20
+	t.Logf("seed %d", seed)
+	eachLevel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		for _, shape := range [][2]int{{1, 1}, {3, 0}, {5, 12}, {16, 64}, {33, 130}, {7, 2500}} {
+			t.Run(fmt.Sprint(shape), func(t *testing.T) {
+				n, columns := shape[0], shape[1]
+				scores, weights, targets := between(r, n*columns, -1, 1), between(r, n, 0, 1), make([]int32, n)
+				words := MaskWords(columns)
+				for _, mask := range [][]uint64{nil, make([]uint64, n*words)} {
+					for i := range targets {
+						targets[i] = -1
+						if columns > 0 {
+							targets[i] = int32(r.IntN(columns))
+						}
+						if mask != nil && columns > 1 {
+							for range 5 {
+								if j := r.IntN(columns); j != int(targets[i]) {
+									mask[i*words+j/64] |= 1 << (j % 64)
+								}
+							}
+						}
+					}
+					loss := func(x []float64) float64 {
+						s := 0.0
+						for i := range n {
+							row := x[i*columns : (i+1)*columns]
+							if columns > 0 {
+								s += float64(weights[i]) * (logSumExp64(row, scale, rowMask(mask, i, columns)) - scale*row[targets[i]])
+							}
+						}
+						return s
+					}
+					lse := sameBits(t, func(p *pool.Pool) []float32 {
+						lse := garbage(n)
+						LogSumExp(p, lse, scores, columns, scale, mask)
+						return lse
+					})
+					for i, got := range lse {
+						want := logSumExp64(wide(scores[i*columns:(i+1)*columns]), scale, rowMask(mask, i, columns))
+						if got != float32(want) && !(math.Abs(float64(got)-want) <= near*(1+math.Abs(want))) {
+							t.Errorf("lse[%d] = %v, want %v", i, got, want)
+						}
+					}
+					g := sameBits(t, func(p *pool.Pool) []float32 {
+						g := garbage(n * columns)
+						SoftmaxGradient(p, g, scores, lse, targets, weights, columns, scale, mask)
+						Scale(p, g, scale, g) // with respect to the scores
+						return g
+					})
+					checkGradient(t, r, "dscores", scores, g, loss)
+				}
+			})
+		}
+	})
+}
