@@ -1,6 +1,10 @@
 package coordinator
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Kinds of events.
 const (
@@ -22,26 +26,27 @@ const (
 // Event is something that happened to a run, for progress views and reports. events.jsonl in the run's folder has
 // one a line.
 type Event struct {
-	Time     time.Time          `json:"time"`
-	Kind     string             `json:"kind"`
-	Run      string             `json:"run,omitempty"`
-	Step     int64              `json:"step,omitempty"`
-	Steps    int64              `json:"steps,omitempty"`
-	State    string             `json:"state,omitempty"`
-	Reason   string             `json:"reason,omitempty"`
-	Worker   string             `json:"worker,omitempty"`
-	Workers  int                `json:"workers,omitempty"` // full members
-	Loss     float64            `json:"loss,omitempty"`
-	Norm     float64            `json:"norm,omitempty"`
-	Rate     float64            `json:"rate,omitempty"`
-	Tokens   int64              `json:"tokens,omitempty"`
-	Seconds  float64            `json:"seconds,omitempty"` // of the round; of the writing of a checkpoint
-	Attempt  int32              `json:"attempt,omitempty"`
-	Replayed bool               `json:"replayed,omitempty"` // the step was committed before, and was compared
-	Suite    string             `json:"suite,omitempty"`
-	Metrics  map[string]float64 `json:"metrics,omitempty"`
-	Path     string             `json:"path,omitempty"`
-	Recovery *Recovery          `json:"recovery,omitempty"`
+	Time       time.Time          `json:"time"`
+	Kind       string             `json:"kind"`
+	Run        string             `json:"run,omitempty"`
+	Step       int64              `json:"step,omitempty"`
+	Steps      int64              `json:"steps,omitempty"`
+	State      string             `json:"state,omitempty"`
+	Reason     string             `json:"reason,omitempty"`
+	Worker     string             `json:"worker,omitempty"`
+	Workers    int                `json:"workers,omitempty"`    // full members
+	Parameters string             `json:"parameters,omitempty"` // StepCommitted: digest after the step
+	Loss       float64            `json:"loss,omitempty"`
+	Norm       float64            `json:"norm,omitempty"`
+	Rate       float64            `json:"rate,omitempty"`
+	Tokens     int64              `json:"tokens,omitempty"`
+	Seconds    float64            `json:"seconds,omitempty"` // of the round; of the writing of a checkpoint
+	Attempt    int32              `json:"attempt,omitempty"`
+	Replayed   bool               `json:"replayed,omitempty"` // the step was committed before, and was compared
+	Suite      string             `json:"suite,omitempty"`
+	Metrics    map[string]float64 `json:"metrics,omitempty"`
+	Path       string             `json:"path,omitempty"`
+	Recovery   *Recovery          `json:"recovery,omitempty"`
 }
 
 // TokensPerSecond returns the step's throughput.
@@ -50,6 +55,18 @@ func (e *Event) TokensPerSecond() float64 {
 		return 0
 	}
 	return float64(e.Tokens) / e.Seconds
+}
+
+// Detail says in words what the other fields do not: why, or how long a recovery took.
+func (e *Event) Detail() string {
+	if r := e.Recovery; r != nil {
+		return fmt.Sprintf("detected after %v, %d shards leased again %v later, committed after another %v",
+			r.Detected.Sub(r.Heard).Round(time.Millisecond), r.Shards, r.Released.Sub(r.Detected).Round(time.Millisecond), r.Commit.Sub(r.Released).Round(time.Millisecond))
+	}
+	if e.Kind == CheckpointGone || e.Kind == Restarted {
+		return strings.TrimSpace(e.Path + " " + e.Reason)
+	}
+	return e.Reason
 }
 
 // Recovery is the timeline of one worker's loss.

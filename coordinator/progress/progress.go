@@ -15,12 +15,12 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
 // View is told every event, in order, from one goroutine.
 type View interface {
-	Event(e wire.Event)
+	Event(e coordinator.Event)
 	Close()
 }
 
@@ -35,8 +35,8 @@ func JSON(w io.Writer) View { return jsonLines{json.NewEncoder(w)} }
 
 type jsonLines struct{ enc *json.Encoder }
 
-func (v jsonLines) Event(e wire.Event) { _ = v.enc.Encode(e) } // a closed pipe ends the view, not the run
-func (jsonLines) Close()               {}
+func (v jsonLines) Event(e coordinator.Event) { _ = v.enc.Encode(e) } // a closed pipe ends the view, not the run
+func (jsonLines) Close()                      {}
 
 type lines struct {
 	w        io.Writer
@@ -45,8 +45,8 @@ type lines struct {
 	last     time.Time
 }
 
-func (v *lines) Event(e wire.Event) {
-	if e.Kind == wire.EventStep && e.Commit != nil {
+func (v *lines) Event(e coordinator.Event) {
+	if e.Kind == coordinator.StepCommitted {
 		v.rate.add(e)
 		if e.Time.Sub(v.last) < v.interval && e.Step != v.rate.steps {
 			return
@@ -88,8 +88,8 @@ type bar struct {
 	rate rate
 }
 
-func (v *bar) Event(e wire.Event) {
-	if e.Kind == wire.EventStep && e.Commit != nil {
+func (v *bar) Event(e coordinator.Event) {
+	if e.Kind == coordinator.StepCommitted {
 		v.mu.Lock()
 		v.rate.add(e)
 		v.mu.Unlock()
@@ -111,12 +111,12 @@ func (v *bar) Close() {
 // rate smooths speed over the last steps and predicts the end.
 type rate struct {
 	steps   int64
-	last    wire.Event
+	last    coordinator.Event
 	seconds []float64 // of the last steps
 	tokens  []int64
 }
 
-func (r *rate) add(e wire.Event) {
+func (r *rate) add(e coordinator.Event) {
 	r.last = e
 	r.seconds, r.tokens = append(r.seconds, e.Seconds), append(r.tokens, e.Tokens)
 	if n := len(r.seconds) - 20; n > 0 {
@@ -125,8 +125,8 @@ func (r *rate) add(e wire.Event) {
 }
 
 func (r *rate) status() string {
-	c := r.last.Commit
-	if c == nil {
+	c := r.last
+	if c.Kind == "" {
 		return "waiting for the first step"
 	}
 	var seconds float64
@@ -140,22 +140,22 @@ func (r *rate) status() string {
 		left := time.Duration(float64(r.steps-r.last.Step) * seconds / float64(len(r.seconds)) * float64(time.Second))
 		text += fmt.Sprintf("  %s tok/s  %s  ETA %s", thousands(int64(math.Round(float64(tokens)/seconds))), plural(r.last.Workers, "worker"), left.Round(time.Second))
 	}
-	if r.last.Again {
+	if r.last.Replayed {
 		text += "  (executed again)"
 	}
 	return text
 }
 
 // Sentence tells an event in one line; "" for those that need none.
-func Sentence(e wire.Event) string {
-	detail := e.Text
+func Sentence(e coordinator.Event) string {
+	detail := e.Detail()
 	if detail != "" {
 		detail = ": " + detail
 	}
 	switch e.Kind {
-	case wire.EventState:
+	case coordinator.StateChanged:
 		return fmt.Sprintf("run is %s%s", e.State, detail)
-	case wire.EventScored:
+	case coordinator.SuiteEvaluated:
 		names := make([]string, 0, len(e.Metrics))
 		for n := range e.Metrics {
 			names = append(names, n)
@@ -168,24 +168,24 @@ func Sentence(e wire.Event) string {
 			}
 		}
 		return fmt.Sprintf("evaluated %s after step %d: %s", e.Suite, e.Step, strings.Join(parts, "  "))
-	case wire.EventSaved:
+	case coordinator.CheckpointSaved:
 		return fmt.Sprintf("checkpoint of step %d: %s", e.Step, e.Path)
-	case wire.EventUnsaved:
+	case coordinator.CheckpointFailed:
 		return fmt.Sprintf("WARNING: the checkpoint of step %d was not written%s", e.Step, detail)
-	case wire.EventJoined:
+	case coordinator.WorkerJoined:
 		return fmt.Sprintf("worker %s joined%s", e.Worker, detail)
-	case wire.EventFollowed:
-		return fmt.Sprintf("worker %s has the fleet's state and takes shards%s", e.Worker, detail)
-	case wire.EventLeft:
+	case coordinator.WorkerReady:
+		return fmt.Sprintf("worker %s takes shards%s", e.Worker, detail)
+	case coordinator.WorkerLost:
 		return fmt.Sprintf("worker %s left%s", e.Worker, detail)
-	case wire.EventLeased:
-		return fmt.Sprintf("step %d: shards leased again to %s%s", e.Step+1, e.Worker, detail)
-	case wire.EventRepeated:
+	case coordinator.AttemptRepeated:
 		return fmt.Sprintf("step %d repeats with wider exponents%s", e.Step+1, detail)
-	case wire.EventLeader:
-		return "leader changed" + detail
-	case wire.EventDoubt:
-		return "WARNING: digests differ" + detail
+	case coordinator.Restarted:
+		return fmt.Sprintf("restarted from the checkpoint of step %d%s", e.Step, detail)
+	case coordinator.Recovered:
+		return fmt.Sprintf("recovered from the loss of %s%s", e.Worker, detail)
+	case coordinator.Warning:
+		return "WARNING" + detail
 	}
 	return ""
 }

@@ -7,22 +7,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
-func events() []wire.Event {
+func events() []coordinator.Event {
 	t := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	es := []wire.Event{
-		{Time: t, Kind: wire.EventState, State: wire.Running},
-		{Time: t, Kind: wire.EventJoined, Worker: "w1"},
+	es := []coordinator.Event{
+		{Time: t, Kind: coordinator.StateChanged, State: "running"},
+		{Time: t, Kind: coordinator.WorkerJoined, Worker: "w1"},
 	}
 	for s := range int64(10) {
-		es = append(es, wire.Event{
-			Time: t.Add(time.Duration(s) * time.Second), Kind: wire.EventStep, Step: s + 1, Tokens: 12345, Seconds: 1, Workers: 2,
-			Commit: &wire.Commit{Loss: 2.5, Norm: 1.25, Rate: 1e-4},
+		es = append(es, coordinator.Event{
+			Time: t.Add(time.Duration(s) * time.Second), Kind: coordinator.StepCommitted, Step: s + 1, Tokens: 12345, Seconds: 1, Workers: 2,
+			Loss: 2.5, Norm: 1.25, Rate: 1e-4,
 		})
 	}
-	return append(es, wire.Event{Time: t, Kind: wire.EventScored, Suite: "dev", Step: 10, Metrics: map[string]float64{"ndcg@10": 0.5}})
+	return append(es, coordinator.Event{Time: t, Kind: coordinator.SuiteEvaluated, Suite: "dev", Step: 10, Metrics: map[string]float64{"ndcg@10": 0.5}})
 }
 
 func TestLines(t *testing.T) {
@@ -54,7 +54,7 @@ func TestJSON(t *testing.T) {
 	v.Close()
 	d := json.NewDecoder(&b)
 	for _, want := range events() {
-		var got wire.Event
+		var got coordinator.Event
 		if err := d.Decode(&got); err != nil || got.Kind != want.Kind || got.Step != want.Step {
 			t.Fatalf("event %+v, %v, want %+v", got, err, want)
 		}

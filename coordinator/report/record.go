@@ -9,7 +9,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
 // Record is what a run's events amount to.
@@ -19,15 +19,15 @@ type Record struct {
 	Version  string // of the binary
 	Plan     string // the plan that --dry-run prints
 	Config   string // the run file
-	State    wire.RunState
+	State    string
 	Reason   string
 	Started  time.Time
 	Ended    time.Time
 	Steps    []Step
 	Scores   []Score
 	Saves    []Save
-	Timeline []wire.Event // joins, losses, leases, leaders, doubts, in order
-	Rows     []Row        // reference rows of the result table, such as BM25
+	Timeline []coordinator.Event // joins, losses, leases, leaders, doubts, in order
+	Rows     []Row               // reference rows of the result table, such as BM25
 }
 
 // Step is one committed step.
@@ -60,30 +60,25 @@ type Row struct {
 }
 
 // Add takes the next event of the run. Events of a resumed run follow those of its first life.
-func (r *Record) Add(e wire.Event) {
+func (r *Record) Add(e coordinator.Event) {
 	if r.Started.IsZero() {
 		r.Started = e.Time
 	}
 	r.Ended = e.Time
 	switch e.Kind {
-	case wire.EventStep:
-		if e.Commit == nil || e.Again {
-			return
+	case coordinator.StepCommitted:
+		if !e.Replayed {
+			r.Steps = append(r.Steps, Step{
+				Time: e.Time, Step: e.Step, Loss: e.Loss, Norm: e.Norm, Rate: e.Rate,
+				TokensPerSec: e.TokensPerSecond(), Workers: e.Workers, Parameters: e.Parameters,
+			})
 		}
-		s := Step{
-			Time: e.Time, Step: e.Step, Loss: e.Commit.Loss, Norm: e.Commit.Norm, Rate: e.Commit.Rate,
-			Workers: e.Workers, Parameters: e.Commit.Parameters,
-		}
-		if e.Seconds > 0 {
-			s.TokensPerSec = float64(e.Tokens) / e.Seconds
-		}
-		r.Steps = append(r.Steps, s)
-	case wire.EventScored:
+	case coordinator.SuiteEvaluated:
 		r.Scores = append(r.Scores, Score{Step: e.Step, Suite: e.Suite, Metrics: e.Metrics})
-	case wire.EventSaved:
+	case coordinator.CheckpointSaved:
 		r.Saves = append(r.Saves, Save{Step: e.Step, Path: e.Path})
-	case wire.EventState:
-		r.State, r.Reason = e.State, e.Text
+	case coordinator.StateChanged:
+		r.State, r.Reason = e.State, e.Reason
 	default:
 		r.Timeline = append(r.Timeline, e)
 	}
@@ -94,7 +89,7 @@ func (r *Record) Read(src io.Reader) error {
 	lines := bufio.NewScanner(src)
 	lines.Buffer(nil, 16<<20)
 	for n := 1; lines.Scan(); n++ {
-		var e wire.Event
+		var e coordinator.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			if !lines.Scan() {
 				return nil

@@ -11,42 +11,42 @@ import (
 	"testing"
 	"time"
 
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
 var save = flag.String("save", "", "write the sample report here, to look at it")
 
 // sample is a run with a lost worker, a late joiner and three evaluations.
-func sample(name string) []wire.Event {
+func sample(name string) []coordinator.Event {
 	t := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(s float64) time.Time { return t.Add(time.Duration(s * float64(time.Second))) }
-	es := []wire.Event{
-		{Time: at(0), Kind: wire.EventState, State: wire.Running},
-		{Time: at(0.1), Kind: wire.EventJoined, Worker: "w1-1a2b"},
-		{Time: at(0.2), Kind: wire.EventJoined, Worker: "w2-3c4d"},
-		{Time: at(0.5), Kind: wire.EventScored, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.12, "r@1": 0.05}},
+	es := []coordinator.Event{
+		{Time: at(0), Kind: coordinator.StateChanged, State: "running"},
+		{Time: at(0.1), Kind: coordinator.WorkerJoined, Worker: "w1-1a2b"},
+		{Time: at(0.2), Kind: coordinator.WorkerJoined, Worker: "w2-3c4d"},
+		{Time: at(0.5), Kind: coordinator.SuiteEvaluated, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.12, "r@1": 0.05}},
 	}
 	for s := 1; s <= 100; s++ {
-		es = append(es, wire.Event{
-			Time: at(float64(s)), Kind: wire.EventStep, Step: int64(s), Tokens: 20000, Seconds: 1 + 0.2*math.Sin(float64(s)), Workers: 2,
-			Commit: &wire.Commit{Loss: 4.8*math.Exp(-float64(s)/30) + 0.3, Norm: 2 + math.Sin(float64(s)), Rate: 1e-3 * math.Min(float64(s)/10, float64(101-s)/90), Parameters: "0123456789abcdef0123"},
+		es = append(es, coordinator.Event{
+			Time: at(float64(s)), Kind: coordinator.StepCommitted, Step: int64(s), Tokens: 20000, Seconds: 1 + 0.2*math.Sin(float64(s)), Workers: 2,
+			Loss: 4.8*math.Exp(-float64(s)/30) + 0.3, Norm: 2 + math.Sin(float64(s)), Rate: 1e-3 * math.Min(float64(s)/10, float64(101-s)/90), Parameters: "0123456789abcdef0123",
 		})
 		if s == 50 {
 			es = append(
 				es,
-				wire.Event{Time: at(50.2), Kind: wire.EventLeft, Step: 50, Worker: "w2-3c4d", Text: "connection lost"},
-				wire.Event{Time: at(50.4), Kind: wire.EventLeased, Step: 50, Worker: "w1-1a2b", Text: "shards 5-10"},
-				wire.Event{Time: at(53), Kind: wire.EventJoined, Step: 53, Worker: "w3-<5e6f>"},
-				wire.Event{Time: at(54.5), Kind: wire.EventFollowed, Step: 54, Worker: "w3-<5e6f>"},
-				wire.Event{Time: at(54.6), Kind: wire.EventScored, Step: 50, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.35, "r@1": 0.2}},
+				coordinator.Event{Time: at(50.2), Kind: coordinator.WorkerLost, Step: 50, Worker: "w2-3c4d", Reason: "connection lost"},
+				coordinator.Event{Time: at(50.4), Kind: coordinator.Recovered, Step: 50, Worker: "w2-3c4d", Recovery: &coordinator.Recovery{Worker: "w2-3c4d", Detected: at(50.2), Released: at(50.25), Commit: at(50.4), Shards: 5}},
+				coordinator.Event{Time: at(53), Kind: coordinator.WorkerJoined, Step: 53, Worker: "w3-<5e6f>"},
+				coordinator.Event{Time: at(54.5), Kind: coordinator.WorkerReady, Step: 54, Worker: "w3-<5e6f>"},
+				coordinator.Event{Time: at(54.6), Kind: coordinator.SuiteEvaluated, Step: 50, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.35, "r@1": 0.2}},
 			)
 		}
 	}
 	return append(
 		es,
-		wire.Event{Time: at(101), Kind: wire.EventScored, Step: 100, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.45, "r@1": 0.31}},
-		wire.Event{Time: at(102), Kind: wire.EventSaved, Step: 100, Path: "runs/" + name + "/checkpoints/step-00000100"},
-		wire.Event{Time: at(102), Kind: wire.EventState, State: wire.Finished, Step: 100},
+		coordinator.Event{Time: at(101), Kind: coordinator.SuiteEvaluated, Step: 100, Suite: "dev", Metrics: map[string]float64{"ndcg@10": 0.45, "r@1": 0.31}},
+		coordinator.Event{Time: at(102), Kind: coordinator.CheckpointSaved, Step: 100, Path: "runs/" + name + "/checkpoints/step-00000100"},
+		coordinator.Event{Time: at(102), Kind: coordinator.StateChanged, State: "finished", Step: 100},
 	)
 }
 
@@ -68,7 +68,7 @@ func record(t *testing.T, name string) *Record {
 
 func TestRecord(t *testing.T) {
 	r := record(t, "demo")
-	if len(r.Steps) != 100 || len(r.Scores) != 3 || r.State != wire.Finished || len(r.Saves) != 1 {
+	if len(r.Steps) != 100 || len(r.Scores) != 3 || r.State != "finished" || len(r.Saves) != 1 {
 		t.Fatalf("%d steps, %d scores, state %s, %d saves", len(r.Steps), len(r.Scores), r.State, len(r.Saves))
 	}
 	rows := r.Results()

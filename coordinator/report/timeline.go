@@ -6,20 +6,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
 // lane is one worker's life.
 type lane struct {
 	worker string
 	spans  [][2]time.Time
-	marks  []wire.Event
+	marks  []coordinator.Event
 	open   bool
 }
 
 // marks of the timeline: colour and meaning.
-var marks = map[wire.EventKind]string{
-	wire.EventLeft: "#d55e00", wire.EventLeased: "#e69f00", wire.EventFollowed: "#009e73", wire.EventDoubt: "#cc79a7",
+var marks = map[string]string{
+	coordinator.WorkerLost: "#d55e00", coordinator.WorkerReady: "#009e73", coordinator.Recovered: "#e69f00", coordinator.Warning: "#cc79a7",
 }
 
 // lanes groups the timeline by worker, in the order of their first event. A worker that never said goodbye
@@ -38,12 +38,12 @@ func (r *Record) lanes() []*lane {
 			all = append(all, l)
 		}
 		switch e.Kind {
-		case wire.EventJoined:
+		case coordinator.WorkerJoined:
 			if !l.open {
 				l.spans = append(l.spans, [2]time.Time{e.Time, r.Ended})
 				l.open = true
 			}
-		case wire.EventLeft:
+		case coordinator.WorkerLost:
 			if n := len(l.spans); n > 0 && l.open {
 				l.spans[n-1][1] = e.Time
 				l.open = false
@@ -83,11 +83,11 @@ func (r *Record) timeline() string {
 			if !ok {
 				continue
 			}
-			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4.5" fill="%s"><title>%s after step %d: %s</title></circle>`, px(e.Time), y+8.5, colour, e.Kind, e.Step, html.EscapeString(e.Text))
+			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4.5" fill="%s"><title>%s after step %d: %s</title></circle>`, px(e.Time), y+8.5, colour, e.Kind, e.Step, html.EscapeString(e.Detail()))
 		}
 	}
 	b.WriteString(`</svg><div class="legend">`)
-	for _, k := range []wire.EventKind{wire.EventLeft, wire.EventLeased, wire.EventFollowed, wire.EventDoubt} {
+	for _, k := range []string{coordinator.WorkerLost, wire.EventLeased, wire.EventFollowed, wire.EventDoubt} {
 		fmt.Fprintf(&b, `<span><i style="background:%s"></i>%s</span>`, marks[k], k)
 	}
 	b.WriteString(`</div>`)
