@@ -87,7 +87,7 @@ func (r *Record) timeline() string {
 		}
 	}
 	b.WriteString(`</svg><div class="legend">`)
-	for _, k := range []string{coordinator.WorkerLost, wire.EventLeased, wire.EventFollowed, wire.EventDoubt} {
+	for _, k := range []string{coordinator.WorkerLost, coordinator.Recovered, coordinator.WorkerReady, coordinator.Warning} {
 		fmt.Fprintf(&b, `<span><i style="background:%s"></i>%s</span>`, marks[k], k)
 	}
 	b.WriteString(`</div>`)
