@@ -130,6 +130,7 @@ func (a *asm) copy512() {
 	a.f("SUBQ $32, DX")
 	a.f("JGT whole")
 	a.label("last")
+	a.f("PREFETCHT1 64(AX)") // the next strip of a transposed A begins here
 	a.f("VMOVUPS.Z (AX), K1, Z0")
 	a.f("VMOVUPS Z0, (BX)")
 	a.f("CMPQ CX, $16")

@@ -301,6 +301,7 @@ whole:
 	SUBQ $32, DX
 	JGT whole
 last:
+	PREFETCHT1 64(AX)
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS Z0, (BX)
 	CMPQ CX, $16

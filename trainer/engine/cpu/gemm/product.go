@@ -22,7 +22,8 @@ const (
 const (
 	panel    = 32      // columns of a packed panel of B
 	depthMax = 384     // longest run of the reduction summed in registers
-	widthMax = 512     // columns of B packed at a time: depthMax x widthMax floats stay in L2
+	blockMax = 3 << 17 // floats of B packed at a time: half as much again as the L2 cache of a core (measured best)
+	widthMax = 1 << 12 // most columns of a tile
 	rowsMax  = 12      // most rows of a strip, over all kernels
 	farAway  = 1 << 20 // floats of a matrix that is read from memory rather than from a cache
 	turnRows = 16      // columns of a C that is computed transposed, at most
@@ -79,8 +80,8 @@ func getScratch() *scratch {
 		return s
 	default:
 		return &scratch{
-			a: aligned(depthMax*rowsMax + 16), b: aligned(depthMax * widthMax),
-			c: aligned(turnRows * widthMax),
+			a: aligned(depthMax*rowsMax + 16), b: aligned(blockMax),
+			c: aligned(turnRows * blockMax / 64),
 		}
 	}
 }
@@ -118,7 +119,8 @@ func (x product) run(p *pool.Pool) {
 	}
 	j := jobs.Get().(*job)
 	j.product, j.level = x, isa.Active()
-	across := (x.n + widthMax - 1) / widthMax
+	width := min(blockMax/min(depth(x.k), x.k), widthMax) / panel * panel
+	across := (x.n + width - 1) / width
 	j.cols = roundUp((x.n+across-1)/across, panel)
 	down := 1
 	if threads := p.Threads(); threads > 1 && x.m*x.n*x.k > 1<<17 {
