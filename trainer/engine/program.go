@@ -36,36 +36,30 @@ type Frame struct {
 	arena   Memory
 	extents Extents
 	calls   []Call
-	shapes  [][]int // reused
 }
 
-// Frame returns a new frame in an arena of at least p.Bytes(); nil allocates one.
-func (p *Program) Frame(arena Memory) (*Frame, error) {
-	if arena == nil {
-		var err error
-		if arena, err = p.dev.Alloc(p.arena); err != nil {
-			return nil, err
-		}
-	}
-	if arena.Bytes() < p.arena {
-		return nil, fmt.Errorf("engine: an arena of %d bytes for a program of %d", arena.Bytes(), p.arena)
-	}
-	f := &Frame{prog: p, arena: arena, calls: make([]Call, len(p.code))}
+// Frame returns a new frame, to be bound.
+func (p *Program) Frame() *Frame {
+	f := &Frame{prog: p, calls: make([]Call, len(p.code))}
 	for n, i := range p.code {
 		f.calls[n].In = make([]Tensor, len(i.in))
 	}
-	return f, nil
+	return f
 }
 
-// Arena returns the frame's memory, for another frame when this one is done.
+// Arena returns the memory that the frame is bound to.
 func (f *Frame) Arena() Memory { return f.arena }
 
-// Bind sets the extents of the next run: no larger than those the program was planned for. Inputs must be set again.
-func (f *Frame) Bind(e Extents) error {
+// Bind gives the frame an arena of at least p.Bytes() and the extents of the next run, no larger than those the
+// program was planned for. Inputs must be set again.
+func (f *Frame) Bind(arena Memory, e Extents) error {
 	if !e.within(f.prog.largest) {
 		return fmt.Errorf("engine: extents %+v are beyond the program's %+v", e, f.prog.largest)
 	}
-	f.extents = e
+	if arena.Bytes() < f.prog.arena {
+		return fmt.Errorf("engine: an arena of %d bytes for a program of %d", arena.Bytes(), f.prog.arena)
+	}
+	f.arena, f.extents = arena, e
 	for _, v := range f.prog.leaves {
 		if v.constant != nil {
 			if err := f.prog.dev.Write(f.tensor(v), Bytes(v.constant)); err != nil {

@@ -16,6 +16,7 @@ type VM struct {
 	leaves  gorgonia.Nodes
 	outputs gorgonia.Nodes
 	frame   *Frame
+	arena   Memory
 }
 
 var _ gorgonia.VM = (*VM)(nil)
@@ -30,11 +31,11 @@ func NewVM(dev Device, g *gorgonia.ExprGraph, outputs ...*gorgonia.Node) (*VM, e
 	if err != nil {
 		return nil, err
 	}
-	f, err := p.Frame(nil)
+	arena, err := dev.Alloc(p.Bytes())
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{dev: dev, outputs: outputs, frame: f}
+	vm := &VM{dev: dev, outputs: outputs, frame: p.Frame(), arena: arena}
 	for _, n := range g.AllNodes() {
 		if n.Op() == nil {
 			vm.leaves = append(vm.leaves, n)
@@ -45,7 +46,7 @@ func NewVM(dev Device, g *gorgonia.ExprGraph, outputs ...*gorgonia.Node) (*VM, e
 
 // RunAll implements gorgonia.VM. Unlike gorgonia's, it needs no Reset between runs.
 func (vm *VM) RunAll() error {
-	if err := vm.frame.Bind(Extents{}); err != nil {
+	if err := vm.frame.Bind(vm.arena, Extents{}); err != nil {
 		return err
 	}
 	for _, n := range vm.leaves {
@@ -85,7 +86,7 @@ func (vm *VM) Reset() {}
 
 // Close implements gorgonia.VM.
 func (vm *VM) Close() error {
-	vm.frame.arena.Free()
+	vm.arena.Free()
 	return nil
 }
 

@@ -1,0 +1,121 @@
+package backbone
+
+import (
+	"fmt"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine"
+)
+
+// Activations are what a forward pass left for the backward pass of the same batch and parameters.
+type Activations struct {
+	m     *Model
+	p     *program
+	frame *engine.Frame
+}
+
+// Bytes returns the memory they hold.
+func (a *Activations) Bytes() int64 { return a.frame.Arena().Bytes() }
+
+// Free gives their memory back to the model. A second Free does nothing.
+func (a *Activations) Free() {
+	if a.frame != nil {
+		a.m.giveBack(a.p, a.frame)
+		a.frame = nil
+	}
+}
+
+// Embed returns unit rows [len(batch.Texts), D], which the caller may keep. With keep > 0, activations of at most that
+// many bytes may come with them for EmbedBackward; nil if there are none. The rows have the same bits either way.
+func (m *Model) Embed(batch Batch, keep int64) ([]float32, *Activations, error) {
+	k := kind{embeddings, m.attention(batch.Training), batch.Training}
+	if err := m.fill(batch, nil); err != nil {
+		return nil, nil, err
+	}
+	if keep > 0 {
+		a, err := m.forward(k, keep)
+		if err != nil {
+			return nil, nil, err
+		}
+		if a != nil {
+			rows, err := m.copyOf(a.frame.Output(0, 0))
+			return rows, a, err
+		}
+	}
+	rows, err := m.once(k)
+	return rows, nil, err
+}
+
+// forward runs the first stage of the gradients' program, if it fits, and keeps its frame.
+func (m *Model) forward(k kind, keep int64) (*Activations, error) {
+	k.result = gradients
+	p, err := m.program(k, m.pack.extents)
+	if err != nil {
+		return nil, err
+	}
+	if p.Bytes() > keep {
+		return nil, nil
+	}
+	f, err := m.frame(p)
+	if err != nil {
+		return nil, err
+	}
+	a := &Activations{m, p, f}
+	if err := f.Run(0); err != nil {
+		a.Free()
+		return nil, err
+	}
+	if a.Bytes() > keep {
+		a.Free() // an idle arena larger than the program
+		return nil, nil
+	}
+	return a, nil
+}
+
+// EmbedBackward writes the gradient of sum(E * dE) over the batch's rows to grad [P]; dE [len(batch.Texts), D]. With
+// activations of the same batch the forward pass is skipped; the bits are the same. The activations stay usable.
+func (m *Model) EmbedBackward(batch Batch, dE, grad []float32, a *Activations) error {
+	if len(dE) != len(batch.Texts)*m.arch.Width || len(grad) != len(m.parameters) {
+		return fmt.Errorf("model: dE of %d and gradient of %d values, want %d and %d", len(dE), len(grad),
+			len(batch.Texts)*m.arch.Width, len(m.parameters))
+	}
+	if a == nil {
+		if err := m.fill(batch, nil); err != nil {
+			return err
+		}
+		var err error
+		k := kind{gradients, m.attention(batch.Training), batch.Training}
+		if a, err = m.forward(k, 1<<62); err != nil {
+			return err
+		}
+		defer a.Free()
+	}
+	if err := a.frame.Set("dE", engine.Bytes(dE)); err != nil {
+		return err
+	}
+	if err := a.frame.Run(1); err != nil {
+		return err
+	}
+	return m.dev.Read(engine.Bytes(grad), m.grad)
+}
+
+// once runs a program of one stage and returns its first output.
+func (m *Model) once(k kind) ([]float32, error) {
+	p, err := m.program(k, m.pack.extents)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.frame(p)
+	if err != nil {
+		return nil, err
+	}
+	defer m.giveBack(p, f)
+	if err := f.Run(0); err != nil {
+		return nil, err
+	}
+	return m.copyOf(f.Output(0, 0))
+}
+
+func (m *Model) copyOf(t engine.Tensor) ([]float32, error) {
+	out := make([]float32, t.Elements())
+	return out, m.dev.Read(engine.Bytes(out), t)
+}
