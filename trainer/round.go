@@ -24,9 +24,9 @@ type round struct {
 	dE     []float32           // [R, D] of phase B; nil for a language objective
 
 	tries Attempt
-	sum   *fixed.Sum   // over the shards of added
-	added map[int]bool // what Reduce has seen may still be asked for: it is copied before it changes
-	lent  bool
+	sum   *fixed.Sum // over the shards of added
+	added map[int]bool
+	lent  bool // Reduce has seen sum and others may still ask for it: it is copied before it changes
 }
 
 func (t *Trainer) newRound(header data.Header, step int64, fleet Fleet) *round {
@@ -177,6 +177,7 @@ func (r *round) settle(closing Closing) error {
 			if err := r.correct(s, -1); err != nil {
 				return err
 			}
+			r.subtracted++
 		}
 	}
 	r.lent = true

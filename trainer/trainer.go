@@ -30,6 +30,8 @@ type Trainer struct {
 
 	grad  []float32  // [P] of one shard
 	spare *fixed.Sum // reused from step to step
+
+	subtracted int // shards computed again only to be taken out of a sum
 }
 
 // Options are what a worker decides for itself: they do not show in any result.
