@@ -30,6 +30,7 @@ func files() map[string]string {
 		"gen_strip_avx512_amd64.s": strip512(),
 		"gen_strip_avx2_amd64.s":   strip256(),
 		"gen_pack_avx512_amd64.s":  pack512(),
+		"gen_pack_avx2_amd64.s":    pack256(),
 		"gen_probe_amd64.s":        probe(),
 	}
 }

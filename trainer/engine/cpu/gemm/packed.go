@@ -13,7 +13,7 @@ import (
 // the same on every instruction set. Several goroutines may read one Packed.
 //
 // Layout: the k inputs are cut into the blocks of depth() (the last may be shorter); a block of depth kc holds
-// ceil(n/32) panels; a panel is [kc][32], 32 outputs of one input side by side, zero beyond n.
+// ceil(n/32) panels; a panel is [kc][32], 32 outputs of one input side by side; what lies beyond output n is never used.
 type Packed struct {
 	n, k int
 	data []float32

@@ -20,6 +20,12 @@ func transpose512(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int
 //go:noescape
 func copy512(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)
 
+//go:noescape
+func transpose256(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int)
+
+//go:noescape
+func copy256(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)
+
 func probe512(n int)
 
 func probe256(n int)
@@ -47,25 +53,37 @@ func (s *strip) run(level isa.Level) {
 	}
 }
 
-// transpose writes dst[p*ldd+i] = src[i*lds+p] for i < w <= 32, p < k. Up to 16 floats of each row of dst may be written
-// whatever w is (32 if w > 16), in ascending order of p.
+// transpose writes dst[p*ldd+i] = src[i*lds+p] for i < w <= 32, p < k. It may write more columns of dst, up to a multiple
+// of 16, in ascending order of p.
 func transpose(level isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int) {
-	if level < isa.AVX512 {
+	switch level {
+	case isa.AVX512:
+		transpose512(dst, ldd*4, src, lds*4, k, min(w, 16))
+		if w > 16 {
+			transpose512(unsafe.Add(dst, 64), ldd*4, unsafe.Add(src, 16*lds*4), lds*4, k, w-16)
+		}
+	case isa.AVX2:
+		whole := k &^ 7
+		for i := 0; i < w && whole > 0; i += 8 {
+			transpose256(unsafe.Add(dst, i*4), ldd*4, unsafe.Add(src, i*lds*4), lds*4, whole, min(w-i, 8))
+		}
+		if whole < k {
+			transposePortable(unsafe.Add(dst, whole*ldd*4), ldd, unsafe.Add(src, whole*4), lds, k-whole, w)
+		}
+	default:
 		transposePortable(dst, ldd, src, lds, k, w)
-		return
-	}
-	transpose512(dst, ldd*4, src, lds*4, k, min(w, 16))
-	if w > 16 {
-		transpose512(unsafe.Add(dst, 64), ldd*4, unsafe.Add(src, 16*lds*4), lds*4, k, w-16)
 	}
 }
 
 // copyPanels writes (dst + j/panel*step)[p*ldd+j%panel] = src[p*lds+j] for j < n, p < k, and may write as much more of
 // the last panel as transpose.
 func copyPanels(level isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int) {
-	if level < isa.AVX512 {
+	switch level {
+	case isa.AVX512:
+		copy512(dst, ldd*4, step*4, src, lds*4, k, n)
+	case isa.AVX2:
+		copy256(dst, ldd*4, step*4, src, lds*4, k, n)
+	default:
 		copyPanelsPortable(dst, ldd, step, src, lds, k, n)
-		return
 	}
-	copy512(dst, ldd*4, step*4, src, lds*4, k, n)
 }
