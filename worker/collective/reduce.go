@@ -210,7 +210,7 @@ func (g *Group) ask(ctx context.Context, from []string, req wire.ChunkRequest, e
 			}
 		case chunk.Err != "":
 			err = errors.New(chunk.Err)
-		case digest(chunk.Payload) != chunk.Digest:
+		case wire.DigestBytes(chunk.Payload) != chunk.Digest:
 			err = errors.New("payload does not have its digest")
 		default:
 			e, values, derr := decode(chunk.Payload, int(req.Hi-req.Lo))

@@ -2,9 +2,7 @@ package collective
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -82,7 +80,7 @@ func (h *held) answer(req *wire.ChunkRequest) (*wire.Chunk, <-chan struct{}) {
 		return &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, this worker has %d", req.Lo, req.Hi, len(from.Values))}, nil
 	}
 	payload := encode(from.Exponents, from.Values[req.Lo:req.Hi])
-	return &wire.Chunk{Payload: payload, Digest: digest(payload)}, nil
+	return &wire.Chunk{Payload: payload, Digest: wire.DigestBytes(payload)}, nil
 }
 
 // encode packs a part: the number of exponents, the exponents, the number of values (all varints), the values.
@@ -123,10 +121,4 @@ func decode(b []byte, want int) (exponents []int32, values []int64, err error) {
 		return nil, nil, fmt.Errorf("decode part: %d bytes too many", len(rest))
 	}
 	return exponents, values, nil
-}
-
-// digest returns the SHA-256 of a payload in hexadecimal.
-func digest(b []byte) string {
-	d := sha256.Sum256(b)
-	return hex.EncodeToString(d[:])
 }

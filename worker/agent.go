@@ -1,0 +1,234 @@
+// Package worker is the agent of one worker: it says hello, holds leases, drives the trainer's steps, reports, keeps
+// sums and totals until they are committed, writes checkpoints, and drains on request.
+//
+// All that it does follows from the newest wire.Round compared with what it has done. DESIGN.md tells how.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+)
+
+// Config is what an agent is made of. Link and Build are required.
+type Config struct {
+	Name       string // for people; "" = the host's name
+	Connection string // name of the NATS connection, whose end is this worker's end
+	Numerics   string // numerics id of the device
+	Version    string // of the binary
+	Address    string // host:port of the direct listener; "" = none
+	Threads    int
+	Cache      string        // folder for files that come from the coordinator; "" = under the user's cache folder
+	Grace      time.Duration // how long Drain waits for the round in flight; default 5 s
+	OneRun     bool          // Run returns when the run is over; else the agent waits for the next run
+
+	Link Link
+	// Build makes the trainer of a run with its initial parameters.
+	Build func(ctx context.Context, run Run) (Trainer, error)
+	// Load reads the state in a checkpoint folder (wire.Round.Resume).
+	Load func(ctx context.Context, run Run, path string) (trainer.State, error)
+	// Write writes a checkpoint of state and returns its folder and the digest of its manifest. It runs beside the
+	// steps, on a copy.
+	Write func(ctx context.Context, run Run, state trainer.State, best bool) (path, manifest string, err error)
+	// Score turns the embeddings of a suite's texts, rows [header.Slots, width], into metrics.
+	Score func(ctx context.Context, run Run, suite int, header data.Header, rows []float32, width int) (map[string]float64, error)
+
+	Log *slog.Logger // nil = none
+}
+
+// Run is a run as the injected functions see it.
+type Run struct {
+	wire.RunInfo
+	Files *Files // files that only the coordinator has
+}
+
+// RefusedError says that the coordinator does not take this worker, in its words.
+type RefusedError struct{ Reason string }
+
+// Error returns the coordinator's reason.
+func (e *RefusedError) Error() string { return "coordinator refused this worker: " + e.Reason }
+
+// Ends of a session.
+var (
+	errExpired = errors.New("worker: expired by the coordinator")
+	errNewRun  = errors.New("worker: another run is active")
+	errOver    = errors.New("worker: run is over")
+	errDrained = errors.New("worker: drained")
+)
+
+// Agent is one worker. Its Run is called once.
+type Agent struct {
+	Config
+
+	job   *job // of the active run; kept from session to session
+	drain chan struct{}
+	once  sync.Once
+	why   string // set before drain is closed
+}
+
+// New checks a configuration.
+func New(config Config) (*Agent, error) {
+	if config.Link == nil || config.Build == nil {
+		return nil, errors.New("worker: Config needs Link and Build")
+	}
+	if config.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "worker"
+		}
+		config.Name = host
+	}
+	if config.Grace <= 0 {
+		config.Grace = 5 * time.Second
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			dir = os.TempDir()
+		}
+		config.Cache = filepath.Join(dir, "counterpoint")
+	}
+	return &Agent{Config: config, drain: make(chan struct{})}, nil
+}
+
+// Drain ends Run in good order: the coordinator leases nothing more to this worker, the round in flight is finished,
+// and Run returns nil within Config.Grace.
+func (a *Agent) Drain(reason string) {
+	a.once.Do(func() {
+		a.why = reason
+		close(a.drain)
+	})
+}
+
+// Run works until ctx ends, the agent has drained, or, with OneRun, the run is over. It owns the goroutines that it
+// starts; none outlives it. A *RefusedError, and an error of the trainer itself, end it too; a lost coordinator does not.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	var graceful sync.WaitGroup
+	defer graceful.Wait()
+	defer close(stop)
+	graceful.Go(func() {
+		select {
+		case <-a.drain:
+		case <-stop:
+			return
+		}
+		select {
+		case <-time.After(a.Grace):
+			cancel(errDrained)
+		case <-stop:
+		}
+	})
+	defer func() {
+		if a.job != nil {
+			a.job.close()
+		}
+	}()
+	for pause := time.Duration(0); ; {
+		s, err := a.join(ctx)
+		if err == nil {
+			began := time.Now()
+			err = s.run(ctx)
+			if time.Since(began) > s.timeout {
+				pause = 0
+			}
+		}
+		switch {
+		case errors.Is(err, errDrained), errors.Is(err, errOver), errors.Is(err, errExpired) && a.draining():
+			return nil
+		case errors.Is(err, errExpired), errors.Is(err, errNewRun):
+			a.Log.Info("joining again", "reason", err)
+		default:
+			return err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			if errors.Is(err, errDrained) {
+				return nil
+			}
+			return err
+		}
+		pause = min(2*pause+10*time.Millisecond, time.Second)
+	}
+}
+
+// join says hello until a coordinator answers.
+func (a *Agent) join(ctx context.Context) (*session, error) {
+	hello := &wire.Hello{
+		Name: a.Name, Connection: a.Connection, ProtocolMin: wire.ProtocolMin, ProtocolMax: wire.ProtocolMax,
+		Numerics: a.Numerics, Threads: a.Threads, Version: a.Version, Address: a.Address, Worker: freshID(a.Name),
+	}
+	lost := false
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		hctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		welcome, err := a.Link.Hello(hctx, hello)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil:
+			if !lost {
+				lost = true
+				a.Log.Warn("no coordinator answers; trying on", "err", err)
+			}
+		case welcome.Refused != "":
+			return nil, &RefusedError{welcome.Refused}
+		default:
+			a.Log.Info("joined", "worker", hello.Worker, "failure_timeout", welcome.FailureTimeout)
+			return newSession(a, hello.Worker, welcome), nil
+		}
+		select {
+		case <-a.drain:
+			return nil, errDrained // nothing is held without a session
+		default:
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// freshID returns a worker id that no other process life has: the name as far as it can be part of a subject, and
+// 48 random bits.
+func freshID(name string) string {
+	clean := strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			return c
+		}
+		return '-'
+	}, name)
+	var b [6]byte
+	rand.Read(b[:]) // never fails
+	return fmt.Sprintf("%.48s-%s", clean, hex.EncodeToString(b[:]))
+}
+
+// sleep waits for d, or returns the cause of ctx's end.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

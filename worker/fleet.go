@@ -1,0 +1,461 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
+	"github.com/counterpoint-ml/counterpoint/worker/collective"
+)
+
+// fleet is a round as the trainer sees it: a trainer.Fleet. It lives as long as the step.
+type fleet struct {
+	*session
+	j      *job
+	number int64
+	kind   wire.Kind
+	step   int64
+	suite  int
+	header data.Header
+	ledger *ledger
+
+	gathered atomic.Bool // phase A is behind the trainer
+
+	mu      sync.Mutex
+	attempt int32
+	maxima  []float32 // that the attempt's exponents come from
+	shards  int
+	begun   map[work]int64 // shards that the trainer was given, and under which lease epoch
+	refused map[work]int64 // the epoch under which a report was refused
+	closed  int32          // number of the closing that Reduce succeeded under
+}
+
+// work is a phase of a shard.
+type work struct {
+	phase trainer.Phase
+	shard int
+}
+
+var _ trainer.Fleet = (*fleet)(nil)
+
+func newFleet(s *session, j *job, r *wire.Round, header data.Header) *fleet {
+	return &fleet{
+		session: s, j: j, number: r.Number, kind: r.Kind, step: r.Step, suite: r.Suite, header: header, attempt: r.Attempt,
+		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]int64{},
+	}
+}
+
+// start runs what goes on beside the step: reports that need no waiting, and rows that were missed. stop ends it.
+func (f *fleet) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { f.ledger.keep(ctx, f) })
+	return func() {
+		cancel()
+		beside.Wait()
+		f.j.lack(nil)
+	}
+}
+
+// closing returns the number of the closing that the step ended under.
+func (f *fleet) closing() int32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// now returns the newest revision of the fleet's round.
+func (f *fleet) now(ctx context.Context) (*wire.Round, <-chan struct{}, error) {
+	r, changed := f.view.now()
+	if err := context.Cause(ctx); err != nil {
+		return nil, nil, err
+	}
+	if r.Number != f.number || r.Kind != f.kind { // the watcher of the round's context is about to see it
+		<-ctx.Done()
+		return nil, nil, context.Cause(ctx)
+	}
+	return r, changed, nil
+}
+
+// Attempt implements trainer.Fleet. A newer attempt starts phase C from nothing.
+func (f *fleet) Attempt(ctx context.Context) (trainer.Attempt, error) {
+	r, _, err := f.now(ctx)
+	if err != nil {
+		return trainer.Attempt{}, err
+	}
+	f.enter(r)
+	return trainer.Attempt{Number: r.Attempt, Maxima: r.Maxima, Shards: r.Shards}, nil
+}
+
+// enter forgets phase C of older attempts.
+func (f *fleet) enter(r *wire.Round) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.maxima, f.shards = r.Maxima, r.Shards
+	if r.Attempt == f.attempt {
+		return
+	}
+	f.attempt = r.Attempt
+	for w := range f.begun {
+		if w.phase == trainer.Backward {
+			delete(f.begun, w)
+			delete(f.refused, w)
+		}
+	}
+	f.ledger.forget(trainer.Backward)
+}
+
+// Leased implements trainer.Fleet. The shards after the one yielded are fetched while the trainer computes.
+func (f *fleet) Leased(ctx context.Context, phase trainer.Phase) iter.Seq2[*data.Shard, error] {
+	return func(yield func(*data.Shard, error) bool) {
+		for {
+			rows := f.j.board.changed()
+			r, changed, err := f.now(ctx)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if next := f.next(r, phase); len(next) > 0 {
+				shard, err := f.j.shelf.shard(ctx, f.request(), next, f.header.Tokens)
+				if err == nil {
+					f.j.shelf.ahead(ctx, f.request(), next[1:], f.header.Tokens)
+					f.begin(r, phase, next[0])
+				}
+				if !yield(shard, err) || err != nil {
+					return
+				}
+				continue
+			}
+			if f.accounted(r, phase) {
+				return
+			}
+			f.lookAhead(r, phase)
+			select {
+			case <-changed:
+			case <-rows:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// next lists the shards that this worker holds for the phase and has not begun, in the order of its leases.
+func (f *fleet) next(r *wire.Round, phase trainer.Phase) []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if phase == trainer.Backward && (r.Closing != nil || r.Attempt != f.attempt) {
+		return nil
+	}
+	embedded := covered(r.Embedded, r.Shards)
+	var out []int
+	for _, l := range r.Leases {
+		if l.Worker != f.id {
+			continue
+		}
+		for shard := l.Lo; shard < min(l.Hi, r.Shards); shard++ {
+			w := work{phase, shard}
+			if _, begun := f.begun[w]; begun || f.refused[w] >= l.Epoch && f.refused[w] > 0 {
+				continue
+			}
+			if phase == trainer.Embed && embedded[shard] {
+				continue
+			}
+			out = append(out, shard)
+		}
+	}
+	return out
+}
+
+// begin notes that the trainer has a shard, and the epoch of its lease.
+func (f *fleet) begin(r *wire.Round, phase trainer.Phase, shard int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun[work{phase, shard}] = epoch(r, f.id, shard)
+}
+
+// epoch returns the epoch of a worker's lease of a shard, 0 if it has none.
+func epoch(r *wire.Round, worker string, shard int) int64 {
+	for _, l := range r.Leases {
+		if l.Worker == worker && shard >= l.Lo && shard < l.Hi {
+			return l.Epoch
+		}
+	}
+	return 0
+}
+
+// accounted reports whether a phase is over for this worker. A training step goes on only with all rows: until then
+// the worker may be asked to embed more.
+func (f *fleet) accounted(r *wire.Round, phase trainer.Phase) bool {
+	if phase == trainer.Backward {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return r.Closing != nil || r.Attempt != f.attempt
+	}
+	return !slices.Contains(covered(r.Embedded, r.Shards), false) && (f.kind == wire.Evaluate || f.j.board.complete(f.number, r.Shards))
+}
+
+// lookAhead uses the wait for the others: it fetches the texts of the next step's shards that this worker is likely to hold.
+func (f *fleet) lookAhead(r *wire.Round, phase trainer.Phase) {
+	if f.kind != wire.Train || phase != trainer.Backward {
+		return
+	}
+	var likely []int
+	for _, l := range r.Leases {
+		for shard := l.Lo; shard < l.Hi && l.Worker == f.id && len(likely) < 8; shard++ {
+			likely = append(likely, shard)
+		}
+	}
+	req := f.request()
+	req.Step++
+	f.j.shelf.guess(req, likely)
+}
+
+func (f *fleet) request() wire.ShardRequest {
+	return wire.ShardRequest{Run: f.j.run.ID, Round: f.number, Kind: f.kind, Step: f.step, Suite: f.suite}
+}
+
+// Share implements trainer.Fleet: rows go to the others first and the report after, so that an embedded shard's
+// rows exist somewhere.
+func (f *fleet) Share(ctx context.Context, shard *data.Shard, rows []float32) error {
+	r, _, err := f.now(ctx)
+	if err != nil {
+		return err
+	}
+	parts := split(f.j.run.ID, f.number, f.id, shard, rows)
+	for _, m := range parts {
+		f.j.board.add(m)
+	}
+	if len(others(r, f.id)) > 0 {
+		for _, m := range parts {
+			if err := f.Link.Publish(ctx, m); err != nil && ctx.Err() == nil {
+				f.log.Debug("rows not published; the others will ask", "shard", shard.Index, "err", err)
+			}
+		}
+	}
+	slots := make([]int32, len(shard.Texts))
+	for i := range shard.Texts {
+		slots[i] = shard.Texts[i].Slot
+	}
+	f.ledger.add(wire.Report{
+		Phase: uint8(trainer.Embed), Shard: shard.Index, Tokens: shard.Tokens(), Digest: wire.DigestRows(slots, rows),
+		Epoch: f.epochOf(trainer.Embed, shard.Index),
+	})
+	return nil
+}
+
+// adopt reports shards that are leased to this worker for phase A after it has gathered all rows: their worker is
+// gone, but their rows are here, so nothing is computed again.
+func (f *fleet) adopt(ctx context.Context, r *wire.Round) {
+	if !f.gathered.Load() || f.kind != wire.Train || r.Closing != nil {
+		return
+	}
+	for _, i := range f.next(r, trainer.Embed) {
+		shard, err := f.j.shelf.shard(ctx, f.request(), []int{i}, f.header.Tokens)
+		if err != nil {
+			return
+		}
+		rows := f.j.board.shard(f.number, shard)
+		if rows == nil {
+			continue
+		}
+		f.begin(r, trainer.Embed, i)
+		if err := f.Share(ctx, shard, rows); err != nil {
+			return
+		}
+	}
+}
+
+func (f *fleet) epochOf(phase trainer.Phase, shard int) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.begun[work{phase, shard}]
+}
+
+// Gather implements trainer.Fleet.
+func (f *fleet) Gather(ctx context.Context) ([]float32, error) {
+	for {
+		changed := f.j.board.changed()
+		r, _, err := f.now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if f.j.board.complete(f.number, r.Shards) {
+			f.gathered.Store(true)
+			return f.j.board.gather(f.number, f.header.Slots)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Done implements trainer.Fleet. It asks until a leader answers.
+func (f *fleet) Done(ctx context.Context, done trainer.Done) (bool, error) {
+	f.mu.Lock()
+	attempt, phase := f.attempt, trainer.Backward
+	if _, ok := f.begun[work{phase, done.Shard}]; !ok && done.NonFinite {
+		phase = trainer.Embed
+	}
+	f.mu.Unlock()
+	if done.Seconds > 0 {
+		f.j.say("training", float64(done.Tokens)/done.Seconds)
+	}
+	accepted, err := f.ledger.settle(ctx, wire.Report{
+		Phase: uint8(phase), Attempt: attempt, Shard: done.Shard, Maxima: done.Maxima, NonFinite: done.NonFinite,
+		Overflow: done.Overflow || f.exceeds(done.Maxima), Loss: done.Loss, Tokens: done.Tokens, Seconds: done.Seconds,
+		Epoch: f.epochOf(phase, done.Shard),
+	})
+	if err == nil && !accepted {
+		f.mu.Lock()
+		w := work{trainer.Backward, done.Shard}
+		f.refused[w] = max(f.begun[w], 1)
+		delete(f.begun, w)
+		f.mu.Unlock()
+	}
+	return accepted, err
+}
+
+// exceeds reports whether some maximum is beyond its bound under this attempt's exponents.
+func (f *fleet) exceeds(maxima []float32) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(maxima) == 0 {
+		return false
+	}
+	_, over := fixed.Exceeds(maxima, fixed.Exponents(f.maxima, len(maxima), f.shards), f.shards)
+	return over
+}
+
+// confess reports a value that is not finite and belongs to no shard, the loss over all embeddings, under the first
+// shard that this worker holds. Those of a shard have been reported by Done.
+func (f *fleet) confess(ctx context.Context, err error) error {
+	var bad *trainer.NonFiniteError
+	if !errors.As(err, &bad) || bad.Shard >= 0 {
+		return nil
+	}
+	r, _, err := f.now(ctx)
+	if err != nil {
+		return nil //nolint:nilerror // the round is over: somebody else has told
+	}
+	for _, l := range r.Leases {
+		if l.Worker == f.id {
+			m := wire.Report{Phase: uint8(trainer.Backward), Attempt: r.Attempt, Shard: l.Lo, Epoch: l.Epoch, NonFinite: true}
+			_, _ = f.ledger.settle(ctx, m) // it fails only with the round
+			break
+		}
+	}
+	return nil
+}
+
+// Close implements trainer.Fleet.
+func (f *fleet) Close(ctx context.Context) (trainer.Closing, error) {
+	for {
+		r, changed, err := f.now(ctx)
+		if err != nil {
+			return trainer.Closing{}, err
+		}
+		if err := f.superseded(r); err != nil {
+			return trainer.Closing{}, err
+		}
+		if r.Closing != nil {
+			return f.describe(r.Closing), nil
+		}
+		if len(f.next(r, trainer.Backward)) > 0 {
+			return trainer.Closing{}, trainer.ErrReleased
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// superseded returns ErrOverflow when the round is in a newer attempt.
+func (f *fleet) superseded(r *wire.Round) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Attempt != f.attempt {
+		return trainer.ErrOverflow
+	}
+	return nil
+}
+
+// describe lists this worker's shards of a closing.
+func (f *fleet) describe(c *wire.Closing) trainer.Closing {
+	out := trainer.Closing{Number: c.Number, Maxima: c.Maxima}
+	for shard := range len(f.header.Tokens) {
+		for _, x := range c.Cover {
+			if x.Worker == f.id && within(x.Shards, shard) {
+				out.Shards = append(out.Shards, shard)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// Reduce implements trainer.Fleet. A complete closing that follows the given one asks for no other sum, so the
+// exchange goes on under it; every other newer closing does, and the trainer is told so.
+func (f *fleet) Reduce(ctx context.Context, closing trainer.Closing, sum *fixed.Sum) (*fixed.Sum, error) {
+	for {
+		r, _, err := f.now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.superseded(r); err != nil {
+			return nil, err
+		}
+		if r.Closing == nil || r.Closing.Number != closing.Number && !r.Closing.Complete {
+			return nil, trainer.ErrReleased
+		}
+		total, err := f.reduce(ctx, r, sum)
+		if err == nil {
+			f.mu.Lock()
+			f.closed = r.Closing.Number
+			f.mu.Unlock()
+			f.j.saver.copy(r, f.id, f.j) // the parameters are still those of before the step
+			return total, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, collective.ErrGone) {
+			return nil, err
+		}
+		if err := sleep(ctx, time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// reduce exchanges sums under the closing of r, until r has another one.
+func (f *fleet) reduce(ctx context.Context, r *wire.Round, sum *fixed.Sum) (*fixed.Sum, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.busy.Go(func() {
+		for {
+			now, changed := f.view.now()
+			if now.Number != r.Number || now.Attempt != r.Attempt || now.Closing == nil || now.Closing.Number != r.Closing.Number {
+				cancel()
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return f.j.group.Reduce(ctx, collective.Step{
+		Self: f.id, Round: r.Number, Attempt: r.Attempt, Size: int64(f.j.trainer.Size()), Closing: r.Closing,
+		Others: others(r, f.id), Share: len(r.Members) > 1,
+	}, sum)
+}

@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/worker/collective"
+)
+
+// job is what a worker has of a run: the trainer and everything that outlives a session.
+type job struct {
+	agent *Agent
+	run   Run
+	log   *slog.Logger
+
+	// Only the driver uses these.
+	trainer Trainer
+	steps   int64  // steps applied to the trainer's parameters
+	digest  string // of those parameters
+	done    *wire.Applied
+
+	group  *collective.Group
+	board  *board
+	shelf  *shelf
+	copies *copies
+	saver  *saver
+	kicked chan struct{} // wakes the driver
+
+	mu      sync.Mutex // guards what beats tell
+	beat    wire.Beat
+	missing []wire.Range
+}
+
+// newJob prepares for a run; the driver builds the trainer.
+func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
+	j := &job{
+		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), log: a.Log.With("run", info.Name),
+		beat: wire.Beat{State: -1}, steps: -1,
+	}
+	j.run.Files = &Files{link: a.Link, run: info.ID, cache: a.Cache, timeout: timeout}
+	j.group = collective.New(info.ID, a.Link, collective.Options{Poll: timeout / 2, Timeout: 2 * timeout, Log: j.log})
+	j.board = newBoard(j.log)
+	j.shelf = newShelf(a.Link, info.ID, timeout, j.log)
+	j.copies = newCopies(timeout)
+	j.saver = newSaver(a, j.run, j.kick)
+	return j
+}
+
+// close waits for a checkpoint in the writing.
+func (j *job) close() { j.saver.close() }
+
+// kick makes the driver look again.
+func (j *job) kick() {
+	select {
+	case j.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// build makes the trainer, with the initial parameters.
+func (j *job) build(ctx context.Context) error {
+	j.say("preparing", 0)
+	began := time.Now()
+	t, err := j.agent.Build(ctx, j.run)
+	if err != nil {
+		return fmt.Errorf("prepare the trainer of run %s: %w", j.run.Name, err)
+	}
+	j.trainer = t
+	j.now(t.Steps(), t.Digest())
+	j.say("", 0)
+	j.log.Info("trainer ready", "parameters", t.Size(), "seconds", time.Since(began).Seconds())
+	return nil
+}
+
+// restore puts the trainer into a state, which must have the digest where one is known.
+func (j *job) restore(state trainer.State, digest string) error {
+	j.now(-1, "")
+	if err := j.trainer.Restore(state); err != nil {
+		return fmt.Errorf("restore step %d: %w", state.Step, err)
+	}
+	got := j.trainer.Digest()
+	if digest != "" && got != digest {
+		return fmt.Errorf("restore step %d: parameters have digest %s, %s is committed", state.Step, got, digest)
+	}
+	j.now(state.Step, got)
+	return nil
+}
+
+// now says which parameters the trainer has.
+func (j *job) now(steps int64, digest string) {
+	j.steps, j.digest = steps, digest
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.beat.State, j.beat.Parameters, j.beat.Size = steps, digest, 0
+	if j.trainer != nil {
+		j.beat.Size = int64(j.trainer.Size())
+	}
+}
+
+// say tells people what the worker does, and its speed where one was measured.
+func (j *job) say(busy string, tokensPS float64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.beat.Busy = busy
+	if tokensPS > 0 {
+		if j.beat.TokensPS > 0 {
+			tokensPS = 0.8*j.beat.TokensPS + 0.2*tokensPS
+		}
+		j.beat.TokensPS = tokensPS
+	}
+}
+
+// lack tells of embedded shards whose rows nobody answers for.
+func (j *job) lack(missing []wire.Range) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.missing = missing
+}
+
+// describe fills in a heartbeat.
+func (j *job) describe(m *wire.Beat) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m.State, m.Parameters, m.Size, m.Busy, m.TokensPS = j.beat.State, j.beat.Parameters, j.beat.Size, j.beat.Busy, j.beat.TokensPS
+	m.Missing = j.missing
+}

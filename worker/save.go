@@ -1,0 +1,178 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+)
+
+// again is how long after a failed checkpoint it is tried again, while it is still asked for.
+const again = 10 * time.Second
+
+// saver writes checkpoints beside the steps: the driver takes the copy between two steps, the writing never holds it
+// up. Only one is written at a time.
+type saver struct {
+	agent *Agent
+	run   Run
+	kick  func()
+
+	ctx     context.Context // of writing: it ends when the job is closed
+	cancel  context.CancelFunc
+	writing sync.WaitGroup
+
+	mu     sync.Mutex
+	state  *trainer.State // the newest copy asked for
+	active bool
+	result *wire.Saved // of the newest writing
+	failed time.Time
+}
+
+func newSaver(a *Agent, run Run, kick func()) *saver {
+	s := &saver{agent: a, run: run, kick: kick}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// close ends a checkpoint in the writing, and waits for it to end.
+func (s *saver) close() {
+	s.cancel()
+	s.writing.Wait()
+}
+
+// busy reports whether a checkpoint is being written.
+func (s *saver) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active
+}
+
+// pending reports whether the round still waits for a checkpoint of this worker's.
+func (s *saver) pending(r *wire.Round, worker string) bool {
+	return s.busy() || r.Save != nil && r.Save.Worker == worker && s.holds(r.Save.Step)
+}
+
+func (s *saver) holds(step int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != nil && s.state.Step == step
+}
+
+// copy takes a copy of the parameters if the round asks this worker for it, to write or to stand by, and they are
+// the trainer's now. The driver calls it between two steps, and before an update. A copy that nothing waits for
+// any more is dropped.
+func (s *saver) copy(r *wire.Round, worker string, j *job) {
+	want := r.Save != nil && (r.Save.Worker == worker || r.Save.Standby == worker)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != nil && (!want || s.state.Step != r.Save.Step) && !s.active {
+		s.state = nil
+	}
+	if want && j.steps == r.Save.Step && (s.state == nil || s.state.Step != r.Save.Step) {
+		state := j.trainer.State()
+		s.state = &state
+		s.result, s.failed = nil, time.Time{}
+	}
+}
+
+// begin starts to write the copy of step unless that was done, or is being done, or failed a moment ago.
+func (s *saver) begin(step int64, best bool, worker string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active || s.state == nil || s.state.Step != step || s.agent.Write == nil {
+		return
+	}
+	if s.result != nil && s.result.Step == step && (s.result.Err == "" || time.Since(s.failed) < again) {
+		return
+	}
+	s.active = true
+	state := *s.state
+	s.writing.Go(func() {
+		began := time.Now()
+		path, manifest, err := s.agent.Write(s.ctx, s.run, state, best)
+		m := &wire.Saved{Run: s.run.ID, Step: step, Worker: worker, Path: path, Manifest: manifest, Seconds: time.Since(began).Seconds()}
+		if err != nil {
+			m.Err = err.Error()
+			if !errors.Is(err, context.Canceled) {
+				s.agent.Log.Error("checkpoint not written; training goes on", "step", step, "err", err)
+			}
+		}
+		s.mu.Lock()
+		s.active, s.result = false, m
+		if err != nil {
+			s.failed = time.Now()
+		}
+		s.mu.Unlock()
+		s.kick()
+	})
+}
+
+// outcome returns the result of the newest writing, if it is of step.
+func (s *saver) outcome(step int64) *wire.Saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.result == nil || s.result.Step != step || s.active {
+		return nil
+	}
+	m := *s.result
+	return &m
+}
+
+// save follows the rounds: it starts the checkpoints that this worker is asked for, from the copies that the driver
+// took, and tells the leader of each what came of it, again when the leader changes.
+func (s *session) save(ctx context.Context) {
+	saver := s.job.saver
+	told := map[string]bool{} // step, term and outcome that were told
+	tick := time.NewTicker(max(s.timeout/4, 5*time.Millisecond))
+	defer tick.Stop()
+	for {
+		r, changed := s.view.now()
+		if r != nil && r.Save != nil && r.Save.Worker == s.id {
+			step := r.Save.Step
+			saver.begin(step, r.Save.Best, s.id)
+			m := saver.outcome(step)
+			if at := s.started.Load().at(); m == nil && at > step && !saver.holds(step) {
+				m = &wire.Saved{Run: r.Run, Step: step, Err: fmt.Sprintf("parameters of step %d are gone: this worker is at step %d", step, at)}
+			}
+			if m != nil {
+				m.Worker = s.id
+				name := fmt.Sprint(step, r.Term(), m.Err, m.Manifest, saver.failedAt())
+				if !told[name] && s.tellSaved(ctx, m) {
+					told[name] = true
+				}
+			}
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// failedAt tells one failure from the next of the same step.
+func (s *saver) failedAt() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed.UnixNano()
+}
+
+// tellSaved reports whether the leader has heard of a checkpoint.
+func (s *session) tellSaved(ctx context.Context, m *wire.Saved) bool {
+	sctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	v, err := s.Link.Saved(sctx, m)
+	return err == nil && !v.Retry
+}
+
+// at returns the step of the parameters, as beats tell it.
+func (j *job) at() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.beat.State
+}
