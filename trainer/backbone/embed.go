@@ -11,6 +11,7 @@ type Activations struct {
 	m     *Model
 	p     *program
 	frame *engine.Frame
+	spent bool // a backward pass has run over them
 }
 
 // Bytes returns the memory they hold.
@@ -59,7 +60,7 @@ func (m *Model) forward(k kind, keep int64) (*Activations, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Activations{m, p, f}
+	a := &Activations{m: m, p: p, frame: f}
 	if err := f.Run(0); err != nil {
 		a.Free()
 		return nil, err
@@ -72,7 +73,8 @@ func (m *Model) forward(k kind, keep int64) (*Activations, error) {
 }
 
 // EmbedBackward writes the gradient of sum(E * dE) over the batch's rows to grad [P]; dE [len(batch.Texts), D]. With
-// activations of the same batch the forward pass is skipped; the bits are the same. The activations stay usable.
+// activations of the same batch the forward pass is skipped; the bits are the same. A second backward pass over
+// the same activations runs the forward pass again: the first one takes their place.
 func (m *Model) EmbedBackward(batch Batch, dE, grad []float32, a *Activations) error {
 	if len(dE) != len(batch.Texts)*m.arch.Width || len(grad) != len(m.parameters) {
 		return fmt.Errorf("model: dE of %d and gradient of %d values, want %d and %d", len(dE), len(grad),
@@ -89,6 +91,12 @@ func (m *Model) EmbedBackward(batch Batch, dE, grad []float32, a *Activations) e
 		}
 		defer a.Free()
 	}
+	if a.spent {
+		if err := a.frame.Run(0); err != nil {
+			return err
+		}
+	}
+	a.spent = true
 	if err := a.frame.Set("dE", engine.Bytes(dE)); err != nil {
 		return err
 	}
