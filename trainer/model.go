@@ -1,67 +1,68 @@
 package trainer
 
 import (
-	"github.com/counterpoint-ml/counterpoint/data"
-	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
 
-// Model is what a step asks of a backbone on a device. Everything that it computes is a function of the parameters
-// and of its arguments alone.
-type Model interface {
-	// Tensors returns the trainable tensors in the order in which Parameters has them.
-	Tensors() []Tensor
+// model is what a step asks of a backbone on a device. Everything that it computes is a function of the parameters
+// and of its arguments alone. network implements it; tests have a smaller one.
+type model interface {
+	// Params returns the trainable tensors in the order in which Parameters has them.
+	Params() []backbone.Param
 	// Parameters returns the trainable parameters [P], shared: who writes them calls Updated before the next
 	// computation.
 	Parameters() []float32
 	Updated() error
 	// Width returns D, the length of an embedding.
 	Width() int
+	// MaskToken returns the id that masked diffusion puts in the place of a token, -1 if there is none.
+	MaskToken() int32
 
-	// Embed returns unit rows [len(batch.Texts), D]. With keep > 0, an activations of at most that many bytes may
+	// Embed returns unit rows [len(batch.Texts), D]. With keep > 0, activations of at most that many bytes may
 	// come with them for EmbedBackward; nil if there are none.
-	Embed(batch Packed, keep int64) (rows []float32, a Activations, err error)
+	Embed(batch backbone.Batch, keep int64) (rows []float32, a activations, err error)
 	// EmbedBackward writes the gradient of sum(E * dE) over the batch's rows to grad [P]; dE [len(batch.Texts), D].
 	// With activations of the same batch the forward pass is skipped; the bits are the same.
-	EmbedBackward(batch Packed, dE, grad []float32, a Activations) error
+	EmbedBackward(batch backbone.Batch, dE, grad []float32, a activations) error
 	// LanguageBackward returns the loss of the prediction over the batch, whose inputs replace the texts' tokens,
 	// and writes its gradient to grad [P].
-	LanguageBackward(batch Packed, p contrastive.Prediction, grad []float32) (loss float64, err error)
+	LanguageBackward(batch backbone.Batch, p backbone.Prediction, grad []float32) (loss float64, err error)
 }
 
-// Activations are what a forward pass left for the backward pass.
-type Activations interface {
+// activations are what a forward pass left for the backward pass.
+type activations interface {
 	Bytes() int64
 	Free()
 }
 
-// Tensor is one trainable tensor.
-type Tensor struct {
-	Name  string
-	Shape []int
-}
+// network is a backbone as a model.
+type network struct{ *backbone.Model }
 
-// Size returns the number of values.
-func (t Tensor) Size() int {
-	n := 1
-	for _, d := range t.Shape {
-		n *= d
+// Embed implements model.
+func (n network) Embed(batch backbone.Batch, keep int64) ([]float32, activations, error) {
+	rows, a, err := n.Model.Embed(batch, keep)
+	if a == nil {
+		return rows, nil, err
 	}
-	return n
+	return rows, a, err
 }
 
-// Packed is a shard as a model reads it: texts one after another, [T] tokens without padding.
-type Packed struct {
-	Texts    []data.Text
-	Step     int64 // of the random numbers of dropout
-	Training bool  // dropout on, the attention of training
+// EmbedBackward implements model.
+func (n network) EmbedBackward(batch backbone.Batch, dE, grad []float32, a activations) error {
+	kept, _ := a.(*backbone.Activations)
+	return n.Model.EmbedBackward(batch, dE, grad, kept)
 }
 
-// offsets says where each tensor of a model lies in its flat parameters.
-func offsets(tensors []Tensor) fixed.Offsets {
-	sizes := make([]int, len(tensors))
-	for i, t := range tensors {
-		sizes[i] = t.Size()
+// layout says where each tensor of a model lies in its flat parameters, and which of them decay.
+func layout(params []backbone.Param) (o fixed.Offsets, decay []bool) {
+	sizes := make([]int, len(params))
+	for i, p := range params {
+		sizes[i] = 1
+		for _, n := range p.Shape {
+			sizes[i] *= n
+		}
+		decay = append(decay, p.Decay)
 	}
-	return fixed.NewOffsets(sizes...)
+	return fixed.NewOffsets(sizes...), decay
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
@@ -19,7 +20,7 @@ type round struct {
 	fleet  Fleet
 
 	shards map[int]*data.Shard // every shard leased in any phase, for a closing that wants it again
-	kept   map[int]Activations // of phase A
+	kept   map[int]activations // of phase A
 	budget int64               // bytes left for more of them
 	dE     []float32           // [R, D] of phase B; nil for a language objective
 
@@ -32,7 +33,7 @@ type round struct {
 func (t *Trainer) newRound(header data.Header, step int64, fleet Fleet) *round {
 	return &round{
 		Trainer: t, header: header, step: step, fleet: fleet, budget: t.keep,
-		shards: make(map[int]*data.Shard), kept: make(map[int]Activations),
+		shards: make(map[int]*data.Shard), kept: make(map[int]activations),
 	}
 }
 
@@ -129,7 +130,7 @@ func (r *round) gradient(shard *data.Shard) (loss float64, err error) {
 	} else if p := r.predict(shard); len(p.Target) == 0 {
 		clear(r.grad) // nothing of this shard is masked
 	} else {
-		loss, err = r.model.LanguageBackward(batch, p, r.grad)
+		loss, err = r.model.LanguageBackward(batch, backbone.Prediction(p), r.grad)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("step %d, shard %d, backward: %w", r.step, shard.Index, err)
@@ -146,7 +147,7 @@ func (r *round) predict(shard *data.Shard) contrastive.Prediction {
 	if r.config.Loss.Kind == contrastive.CausalLM {
 		return contrastive.Causal(texts, r.header.Divisor)
 	}
-	return r.config.Loss.Diffusion(texts, r.mask, r.config.Seed, r.step, r.header.Divisor)
+	return r.config.Loss.Diffusion(texts, r.model.MaskToken(), r.config.Seed, r.step, r.header.Divisor)
 }
 
 // add adds the gradient in r.grad to the sum (sign 1), or takes it out (-1): exact, whichever came first.
@@ -211,7 +212,7 @@ func (r *round) culprit(loss float64) string {
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return "the loss"
 	}
-	for i, t := range r.tensors {
+	for i, t := range r.params {
 		if !finite(r.grad[r.offsets[i]:r.offsets[i+1]]) {
 			return "the gradient of " + t.Name
 		}
@@ -219,8 +220,8 @@ func (r *round) culprit(loss float64) string {
 	return "the gradient"
 }
 
-func (r *round) packed(shard *data.Shard) Packed {
-	return Packed{Texts: shard.Texts, Step: r.step, Training: true}
+func (r *round) packed(shard *data.Shard) backbone.Batch {
+	return backbone.Batch{Texts: shard.Texts, Step: r.step, Training: true}
 }
 
 func finite(x []float32) bool {

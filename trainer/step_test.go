@@ -17,10 +17,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
 
-const (
-	vocabulary = 40
-	maskToken  = vocabulary - 1
-)
+const vocabulary = 40 // the last id is the mask
 
 func testConfig(kind string) Config {
 	return Config{
@@ -33,8 +30,7 @@ func testConfig(kind string) Config {
 func newTest(t testing.TB, kind string, o Options) (*Trainer, *toy) {
 	t.Helper()
 	m := newToy(vocabulary, 8)
-	o.Mask = maskToken
-	tr, err := New(testConfig(kind), m, o)
+	tr, err := newTrainer(testConfig(kind), m, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,11 @@ import (
 	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 )
 
-// toy is a Model that is quick to compute: state h_t = tanh(W x_t + b) with x_t a row of a table [V, d], an embedding
+// toy is a model that is quick to compute: state h_t = tanh(W x_t + b) with x_t a row of a table [V, d], an embedding
 // is the unit mean of a text's states, logits are h_t against the table. It rounds in float32 and has no state but its
 // parameters. At step inflated the gradients of some shards are 1e4 times larger: beyond the head-room.
 type toy struct {
@@ -30,12 +31,17 @@ func newToy(v, d int) *toy {
 	return m
 }
 
-func (m *toy) Tensors() []Tensor {
-	return []Tensor{{"table", []int{m.v, m.d}}, {"w", []int{m.d, m.d}}, {"b", []int{m.d}}}
+func (m *toy) Params() []backbone.Param {
+	return []backbone.Param{
+		{Name: "table", Shape: []int{m.v, m.d}, Decay: true},
+		{Name: "w", Shape: []int{m.d, m.d}, Offset: m.v * m.d, Decay: true},
+		{Name: "b", Shape: []int{m.d}, Offset: m.v*m.d + m.d*m.d},
+	}
 }
 func (m *toy) Parameters() []float32 { return m.w }
 func (m *toy) Updated() error        { return nil }
 func (m *toy) Width() int            { return m.d }
+func (m *toy) MaskToken() int32      { return int32(m.v - 1) }
 
 func (m *toy) parts(x []float32) (table, w, b []float32) {
 	return x[:m.v*m.d], x[m.v*m.d : m.v*m.d+m.d*m.d], x[m.v*m.d+m.d*m.d:]
@@ -78,7 +84,7 @@ type toyStates []float32
 func (a toyStates) Bytes() int64 { return int64(4 * len(a)) }
 func (a toyStates) Free()        {}
 
-func (m *toy) Embed(p Packed, keep int64) ([]float32, Activations, error) {
+func (m *toy) Embed(p backbone.Batch, keep int64) ([]float32, activations, error) {
 	h := m.states(tokens(p.Texts))
 	var rows []float32
 	m.each(p.Texts, func(_ *data.Text, lo, hi int) {
@@ -114,7 +120,7 @@ func (m *toy) pool(h []float32, lo, hi int) (u []float32, length float64) {
 	return u, n[0]
 }
 
-func (m *toy) EmbedBackward(p Packed, dE, grad []float32, a Activations) error {
+func (m *toy) EmbedBackward(p backbone.Batch, dE, grad []float32, a activations) error {
 	clear(grad)
 	ids := tokens(p.Texts)
 	h, ok := a.(toyStates)
@@ -148,7 +154,7 @@ func (m *toy) EmbedBackward(p Packed, dE, grad []float32, a Activations) error {
 	return nil
 }
 
-func (m *toy) LanguageBackward(_ Packed, p contrastive.Prediction, grad []float32) (loss float64, err error) {
+func (m *toy) LanguageBackward(_ backbone.Batch, p backbone.Prediction, grad []float32) (loss float64, err error) {
 	clear(grad)
 	table, _, _ := m.parts(m.w)
 	dTable, _, _ := m.parts(grad)

@@ -1,12 +1,15 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
@@ -16,11 +19,10 @@ import (
 // goroutine at a time.
 type Trainer struct {
 	config  Config
-	model   Model
+	model   model
 	pool    *pool.Pool
 	keep    int64
-	mask    int32
-	tensors []Tensor
+	params  []backbone.Param
 	offsets fixed.Offsets
 
 	optimizer *optim.AdamW
@@ -36,36 +38,52 @@ type Trainer struct {
 
 // Options are what a worker decides for itself: they do not show in any result.
 type Options struct {
-	Pool *pool.Pool // for loops over parameters and embeddings; nil runs them in the caller
-	Keep int64      // bytes of activations to keep from phase A to phase C; the rest is computed a second time
-	Mask int32      // token id that masked diffusion puts in the place of a token
+	// Keep is the memory in bytes for activations that phase C takes over from phase A. Shards beyond it are
+	// computed a second time; the bits are the same. 0 keeps none.
+	Keep int64
+	// Pool runs loops over parameters and embeddings; nil means the device's own, if it has one.
+	Pool *pool.Pool
 }
 
-// New returns a trainer whose step 0 begins with the model's parameters as they are.
-func New(config Config, model Model, o Options) (*Trainer, error) {
+// New makes the model of a run on a device, from the weights of base (backbone.Load of config.Model), and its
+// trainer. Step 0 begins with the initial parameters: a function of base and config alone.
+func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Trainer, error) {
+	head := config.Loss.Kind != contrastive.InfoNCEKind
+	m, err := backbone.New(base, dev, config.Model, backbone.Options{Head: head, Seed: config.Seed})
+	if err != nil {
+		return nil, err
+	}
+	if d, ok := dev.(interface{ Pool() *pool.Pool }); ok && o.Pool == nil {
+		o.Pool = d.Pool()
+	}
+	return newTrainer(config, network{m}, o)
+}
+
+func newTrainer(config Config, m model, o Options) (*Trainer, error) {
 	switch config.Loss.Kind {
 	case contrastive.InfoNCEKind:
 		if config.Loss.Temperature <= 0 {
 			return nil, fmt.Errorf("loss.temperature: %v, want more than 0", config.Loss.Temperature)
 		}
-	case contrastive.MaskedDiffusion, contrastive.CausalLM:
+	case contrastive.MaskedDiffusion:
+		if m.MaskToken() < 0 {
+			return nil, errors.New("loss.kind: masked-diffusion: the model's config.json names no mask_token_id")
+		}
+	case contrastive.CausalLM:
 	default:
 		return nil, fmt.Errorf("loss.kind: %q, want %s, %s or %s", config.Loss.Kind,
 			contrastive.InfoNCEKind, contrastive.MaskedDiffusion, contrastive.CausalLM)
 	}
-	t := &Trainer{config: config, model: model, pool: o.Pool, keep: o.Keep, mask: o.Mask, tensors: model.Tensors()}
-	t.offsets = offsets(t.tensors)
-	w := model.Parameters()
+	t := &Trainer{config: config, model: m, pool: o.Pool, keep: o.Keep, params: m.Params()}
+	var decay []bool
+	t.offsets, decay = layout(t.params)
+	w := m.Parameters()
 	if t.offsets.Size() != len(w) {
 		return nil, fmt.Errorf("model has %d trainable values, its tensors %d", len(w), t.offsets.Size())
 	}
-	decay := make([]bool, len(t.tensors))
-	for i, x := range t.tensors {
-		decay[i] = len(x.Shape) == 2 // not on norms and biases
-	}
 	t.optimizer = optim.New(config.Optimizer, config.Steps, w, t.offsets, decay, o.Pool.For)
 	t.grad = make([]float32, len(w))
-	t.spare = fixed.NewSum(make([]int32, len(t.tensors)), len(w))
+	t.spare = fixed.NewSum(make([]int32, len(t.params)), len(w))
 	return t, nil
 }
 
@@ -103,7 +121,7 @@ func (t *Trainer) apply(header data.Header, step int64, total *fixed.Sum, loss f
 // Embed returns the embeddings of a shard without dropout and with the attention of evaluation, rows
 // [len(shard.Texts), D] in the shard's order: phase A of an evaluation.
 func (t *Trainer) Embed(shard *data.Shard) ([]float32, error) {
-	rows, _, err := t.model.Embed(Packed{Texts: shard.Texts}, 0)
+	rows, _, err := t.model.Embed(backbone.Batch{Texts: shard.Texts}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("embed shard %d: %w", shard.Index, err)
 	}
@@ -119,8 +137,8 @@ func (t *Trainer) Width() int { return t.model.Width() }
 // Size returns P, the number of trainable parameters: the length of fixed.Sum.Values.
 func (t *Trainer) Size() int { return t.offsets.Size() }
 
-// Tensors returns the trainable tensors in the order in which State has them.
-func (t *Trainer) Tensors() []Tensor { return t.tensors }
+// Params returns the trainable tensors in the order in which State has them.
+func (t *Trainer) Params() []backbone.Param { return t.params }
 
 // Steps returns how many steps have been applied.
 func (t *Trainer) Steps() int64 { return t.steps }
@@ -130,3 +148,10 @@ func (t *Trainer) Maxima() ([]float32, int32) { return t.maxima, t.tries }
 
 // Digest returns the tree hash of the parameters and both moments, as in Outcome.Parameters.
 func (t *Trainer) Digest() string { return t.optimizer.Digest() }
+
+// Free gives back the memory of the model on its device. The trainer is of no use afterwards.
+func (t *Trainer) Free() {
+	if m, ok := t.model.(network); ok {
+		m.Free()
+	}
+}

@@ -36,6 +36,9 @@ func New(threads int) (*Device, error) {
 	return &Device{pool: pool.New(threads), rotary: map[string]*simd.Rotary{}, kernels: isa.Active()}, nil
 }
 
+// Pool returns the device's goroutines, for loops between the graph's runs.
+func (d *Device) Pool() *pool.Pool { return d.pool }
+
 // Close ends the device's goroutines.
 func (d *Device) Close() { d.pool.Close() }
 
