@@ -17,30 +17,23 @@ func attention64(qkv []float64, cu []int32, h Heads, m Mask, scale float64) (out
 	out, lse = make([]float64, tokens*h.Query*d), make([]float64, tokens*h.Query)
 	for b := range len(cu) - 1 {
 		start, n := int(cu[b]), int(cu[b+1]-cu[b])
+		scores := make([]float64, n)
 		for head := range h.Query {
 			kv := head / (h.Query / h.KV)
 			for i := range n {
 				q := qkv[(start+i)*width+head*d:][:d]
-				scores := make([]float64, n)
+				lo, hi := m.bounds(i, n)
 				total := 0.0
-				for j := range n {
-					seen := true
-					switch {
-					case m.Causal:
-						seen = j <= i && (m.Window == 0 || i-j < m.Window)
-					case m.Window > 0:
-						seen = max(i-j, j-i) <= m.Window
+				for j := lo; j < hi; j++ {
+					k := qkv[(start+j)*width+(h.Query+kv)*d:][:d]
+					scores[j] = 0
+					for e := range d {
+						scores[j] += scale * q[e] * k[e]
 					}
-					if seen {
-						k := qkv[(start+j)*width+(h.Query+kv)*d:][:d]
-						for e := range d {
-							scores[j] += scale * q[e] * k[e]
-						}
-						scores[j] = math.Exp(scores[j])
-						total += scores[j]
-					}
+					scores[j] = math.Exp(scores[j])
+					total += scores[j]
 				}
-				for j := range n {
+				for j := lo; j < hi; j++ {
 					v := qkv[(start+j)*width+(h.Query+h.KV+kv)*d:][:d]
 					for e := range d {
 						out[((start+i)*h.Query+head)*d+e] += scores[j] / total * v[e]
@@ -51,6 +44,28 @@ func attention64(qkv []float64, cu []int32, h Heads, m Mask, scale float64) (out
 		}
 	}
 	return out, lse
+}
+
+// The definition of Mask, key by key.
+func TestMaskBounds(t *testing.T) {
+	for _, m := range []Mask{{}, {Causal: true}, {Causal: true, Window: 1}, {Causal: true, Window: 5}, {Window: 1}, {Window: 5}} {
+		for n := range 12 {
+			for i := range n {
+				lo, hi := m.bounds(i, n)
+				for j := range n {
+					want := true
+					if m.Causal {
+						want = j <= i && (m.Window == 0 || i-j < m.Window)
+					} else if m.Window > 0 {
+						want = max(i-j, j-i) <= m.Window
+					}
+					if got := lo <= j && j < hi; got != want {
+						t.Errorf("%+v: query %d of %d sees key %d: %v, want %v", m, i, n, j, got, want)
+					}
+				}
+			}
+		}
+	}
 }
 
 type attentionCase struct {
@@ -80,6 +95,8 @@ var attentionCases = []attentionCase{
 	{[]int{150, 1}, Heads{2, 1, 64}, Mask{Causal: true, Window: 3}},
 	{[]int{200}, Heads{1, 1, 8}, Mask{Window: 1}},
 	{[]int{70}, Heads{1, 1, 200}, Mask{}},
+	{[]int{4097}, Heads{1, 1, 8}, Mask{Causal: true, Window: 100}}, // the backward cuts it in chunks
+	{[]int{1100, 3}, Heads{2, 1, 4}, Mask{Window: 40}},
 }
 
 func wide(x []float32) []float64 {
