@@ -1,0 +1,252 @@
+package checkpoints
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Store keeps folders of files. Local is one; an object store is another.
+type Store interface {
+	// Put makes a folder of the files, which are written in order: all or nothing, replacing what the name held.
+	Put(ctx context.Context, name string, files []File) error
+	// List returns the names of all folders, also of damaged ones, in no order.
+	List(ctx context.Context) ([]string, error)
+	// Dir returns a local folder with the files of name; a remote store fetches them.
+	Dir(ctx context.Context, name string) (string, error)
+	// Remove removes a folder. Removing what is not there is no error.
+	Remove(ctx context.Context, name string) error
+}
+
+// Series is the checkpoints of one run in a store.
+type Series struct {
+	Store Store
+	Log   *slog.Logger // nil = none
+}
+
+// Entry is one checkpoint of a series.
+type Entry struct {
+	Name     string
+	Step     int64
+	Manifest *Manifest // nil if Err is about the manifest
+	Err      error     // why it cannot be used; nil: nothing wrong was seen
+}
+
+// Name returns the folder's name of a step.
+func Name(step int64) string { return fmt.Sprintf("step-%08d", step) }
+
+// parseName is the inverse of Name.
+func parseName(name string) (int64, bool) {
+	digits, ok := strings.CutPrefix(name, "step-")
+	step, err := strconv.ParseInt(digits, 10, 64)
+	return step, ok && err == nil && step >= 0 && Name(step) == name
+}
+
+// Write writes a checkpoint and returns its manifest. If the same checkpoint is there already and intact, nothing is
+// written: a step that is executed again after a restart, or by the worker that stands by, gives the same one.
+func (s *Series) Write(ctx context.Context, snapshot *Snapshot) (*Manifest, error) {
+	name := Name(snapshot.Step)
+	if err := snapshot.check(); err != nil {
+		return nil, fmt.Errorf("write checkpoint %s: %w", name, err)
+	}
+	files, err := snapshot.files()
+	if err != nil {
+		return nil, fmt.Errorf("write checkpoint %s: %w", name, err)
+	}
+	m := &Manifest{Format: manifestFormat, Step: snapshot.Step, Origin: snapshot.Origin, Files: map[string]Checksum{}}
+	for i := range files {
+		files[i] = summed(files[i], m.Files)
+	}
+	files = append(files, File{ManifestName, func(w io.Writer) error {
+		text, err := m.seal()
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
+	}})
+	if have, err := s.intact(ctx, name); err == nil && have.sameAs(files, m) {
+		return have, nil
+	}
+	if err := s.Store.Put(ctx, name, files); err != nil {
+		return nil, fmt.Errorf("write checkpoint %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// sameAs writes the files to nowhere, to compare their sums with those of an intact checkpoint.
+func (m *Manifest) sameAs(files []File, into *Manifest) bool {
+	for _, f := range files {
+		if err := f.Write(io.Discard); err != nil {
+			return false
+		}
+	}
+	return into.Checksum == m.Checksum
+}
+
+// intact returns the manifest of a checkpoint whose files have the right sums.
+func (s *Series) intact(ctx context.Context, name string) (*Manifest, error) {
+	dir, err := s.Store.Dir(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ReadManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.checkFiles(ctx, dir)
+}
+
+// summed notes a file's size and sum in sums when it has been written.
+func summed(f File, sums map[string]Checksum) File {
+	return File{f.Name, func(w io.Writer) error {
+		h := summer{w: w, hash: sha256.New()}
+		if err := f.Write(&h); err != nil {
+			return err
+		}
+		sums[f.Name] = Checksum{h.size, hex.EncodeToString(h.hash.Sum(nil))}
+		return nil
+	}}
+}
+
+type summer struct {
+	w    io.Writer
+	hash hash.Hash
+	size int64
+}
+
+func (s *summer) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.hash.Write(p[:n])
+	s.size += int64(n)
+	return n, err
+}
+
+// List returns the series' checkpoints, newest first. With deep, every file is read and compared with its sum; else
+// only the manifest and the files' sizes are looked at.
+func (s *Series) List(ctx context.Context, deep bool) ([]Entry, error) {
+	names, err := s.Store.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	var out []Entry
+	for _, name := range names {
+		if step, ok := parseName(name); ok {
+			out = append(out, Entry{Name: name, Step: step})
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return int(min(max(b.Step-a.Step, -1), 1)) })
+	for i := range out {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		out[i].inspect(ctx, s.Store, deep)
+	}
+	return out, nil
+}
+
+func (e *Entry) inspect(ctx context.Context, store Store, deep bool) {
+	dir, err := store.Dir(ctx, e.Name)
+	if err == nil {
+		e.Manifest, err = ReadManifest(dir)
+	}
+	switch {
+	case err != nil:
+	case e.Manifest.Step != e.Step:
+		err = fmt.Errorf("the manifest is of step %d", e.Manifest.Step)
+	case deep:
+		err = e.Manifest.checkFiles(ctx, dir)
+	default:
+		err = e.Manifest.checkSizes(dir)
+	}
+	if err != nil {
+		e.Err = fmt.Errorf("checkpoint %s: %w", e.Name, err)
+	}
+}
+
+// ErrNone says that a series holds no usable checkpoint.
+var ErrNone = errors.New("no usable checkpoint")
+
+// Newest returns the newest checkpoint that is intact, and an error for each newer one that is not: the caller warns
+// with them. ErrNone if there is none. identity and spec are those of the run that wants to go on: if the newest intact
+// checkpoint is of another run, the error is an *IdentityError that shows what differs; "" accepts any.
+func (s *Series) Newest(ctx context.Context, identity string, spec []byte) (e Entry, damaged []error, err error) {
+	entries, err := s.List(ctx, false)
+	if err != nil {
+		return Entry{}, nil, err
+	}
+	for _, e := range entries {
+		if e.Err == nil {
+			e.inspect(ctx, s.Store, true)
+		}
+		if err := ctx.Err(); err != nil {
+			return Entry{}, damaged, err
+		}
+		if e.Err != nil {
+			damaged = append(damaged, e.Err)
+			continue
+		}
+		if identity != "" && e.Manifest.Identity != identity {
+			return e, damaged, s.mismatch(ctx, e, identity, spec)
+		}
+		return e, damaged, nil
+	}
+	return Entry{}, damaged, ErrNone
+}
+
+func (s *Series) mismatch(ctx context.Context, e Entry, identity string, spec []byte) error {
+	out := &IdentityError{Name: e.Name, Have: e.Manifest.Identity, Want: identity}
+	if dir, err := s.Store.Dir(ctx, e.Name); err == nil && len(spec) > 0 {
+		if st, err := readState(dir); err == nil {
+			out.Differences = Differences(st.Spec, spec)
+		}
+	}
+	return out
+}
+
+// Load reads a checkpoint of the series completely.
+func (s *Series) Load(ctx context.Context, name string) (*Snapshot, error) {
+	dir, err := s.Store.Dir(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("load checkpoint %s: %w", name, err)
+	}
+	return Load(ctx, dir)
+}
+
+// Retain removes all but the keep newest usable checkpoints (at least one) and those named in best. Damaged ones
+// older than these go too; a newer damaged one stays, for people to look at.
+func (s *Series) Retain(ctx context.Context, keep int, best ...string) (removed []string, err error) {
+	entries, err := s.List(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	usable := 0
+	var errs []error
+	for _, e := range entries {
+		if usable < max(keep, 1) {
+			if e.Err == nil {
+				usable++
+			}
+			continue
+		}
+		if slices.Contains(best, e.Name) {
+			continue
+		}
+		if err := s.Store.Remove(ctx, e.Name); err != nil {
+			errs = append(errs, fmt.Errorf("remove checkpoint %s: %w", e.Name, err))
+			continue
+		}
+		removed = append(removed, e.Name)
+		if s.Log != nil {
+			s.Log.Info("checkpoint removed", "name", e.Name, "keep", keep)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
