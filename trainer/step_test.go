@@ -86,7 +86,11 @@ func TestFleetDoesNotShowInTheResult(t *testing.T) {
 					if first, last := want[0].Loss, want[len(want)-1].Loss; math.IsNaN(last) || first == last {
 						t.Fatalf("loss %v to %v: not training", first, last)
 					}
-					trainWithHub(t, seed, kind, workers, want, events)
+					fleet := make([]*Trainer, workers)
+					for w := range fleet {
+						fleet[w], _ = newTest(t, kind, Options{Pool: pool.New(1 + w%2), Keep: []int64{0, 1 << 20, 1000}[w%3]})
+					}
+					trainWithHub(t, seed, kind, fleet, want, events)
 				}
 			})
 		}
@@ -99,16 +103,14 @@ func TestFleetDoesNotShowInTheResult(t *testing.T) {
 	}
 }
 
-func trainWithHub(t *testing.T, seed uint64, kind string, workers int, want []Outcome, events map[string]int) {
-	r := rand.New(rand.NewPCG(seed, 99))
-	trainers := make([]*Trainer, workers)
-	for w := range trainers {
-		trainers[w], _ = newTest(t, kind, Options{Pool: pool.New(1 + w%2), Keep: []int64{0, 1 << 20, 1000}[w%3]})
-	}
+// trainWithHub trains a run by several workers that are disturbed and compares every outcome with the wanted one.
+func trainWithHub(t *testing.T, seed uint64, kind string, trainers []*Trainer, want []Outcome, events map[string]int) {
+	t.Helper()
+	r, workers := rand.New(rand.NewPCG(seed, 99)), len(trainers)
 	for step := range int64(len(want)) {
 		header, shards := stepBatch(seed, kind, step)
 		maxima, _ := trainers[0].Maxima()
-		h := newHub(r, shards, header.Slots, 8, workers, 3, maxima)
+		h := newHub(r, shards, header.Slots, trainers[0].Width(), workers, len(trainers[0].Params()), maxima)
 		victim := r.IntN(2 * workers)
 		last := r.IntN(12)
 		outcomes, errs := make([]Outcome, workers), make([]error, workers)

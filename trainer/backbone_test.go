@@ -1,0 +1,81 @@
+package trainer
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/counterpoint-ml/counterpoint/data/golden"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
+	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+)
+
+// The same promise with real backbones, dropout on: threads, kept activations and a fleet of three do not show.
+func TestBackbonesDoNotShowTheFleet(t *testing.T) {
+	qwen := filepath.Join(golden.Dir(t, "backbones"), "qwen2")
+	lora := &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.2}
+	for _, c := range []struct {
+		name, kind string
+		model      backbone.Config
+	}{
+		{"lora", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: lora}},
+		{"full", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Causal, Pooling: "last_token"}},
+		{"diffusion", contrastive.MaskedDiffusion, backbone.Config{Preset: "tiny-diffusion"}},
+		{"causal", contrastive.CausalLM, backbone.Config{Preset: "tiny-causal"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			seed := seeded(t)
+			config := testConfig(c.kind)
+			config.Model, config.Steps, config.Optimizer.Schedule.Peak = c.model, 3, 1e-3
+			one := onCPU(t, config, 1, Options{})
+			want := alone(t, one, seed, c.kind)
+			two := onCPU(t, config, 2, Options{Keep: 1 << 30})
+			for i, got := range alone(t, two, seed, c.kind) {
+				compare(t, fmt.Sprintf("step %d, two threads, activations kept", i), got, want[i])
+			}
+			var fleet []*Trainer
+			for w := range 3 {
+				fleet = append(fleet, onCPU(t, config, 1, Options{Keep: int64(w) << 20}))
+			}
+			trainWithHub(t, seed, c.kind, fleet, want, map[string]int{})
+		})
+	}
+}
+
+// Dropout changes a training step and nothing else: an evaluation is without it.
+func TestDropoutIsForTrainingOnly(t *testing.T) {
+	config := testConfig(contrastive.InfoNCEKind)
+	path := filepath.Join(golden.Dir(t, "backbones"), "qwen2")
+	var rows [2][]float32
+	var losses [2]float64
+	for i, p := range []float64{0, 0.5} {
+		config.Model = backbone.Config{Path: path, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: p}}
+		tr := onCPU(t, config, 1, Options{})
+		state := tr.State()
+		for j := range state.Parameters { // B is not zero, so that adapters do something
+			state.Parameters[j] += 0.05
+		}
+		if err := tr.Restore(state); err != nil {
+			t.Fatal(err)
+		}
+		header, shards := stepBatch(1, contrastive.InfoNCEKind, 0)
+		e, err := tr.Embed(shards[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows[i] = e
+		o, err := tr.Step(t.Context(), header, 0, NewSolo(tr, shards, header.Slots))
+		if err != nil {
+			t.Fatal(err)
+		}
+		losses[i] = o.Loss
+	}
+	for j := range rows[0] {
+		if rows[0][j] != rows[1][j] {
+			t.Fatalf("Embed with dropout 0.5 differs from Embed without at value %d", j)
+		}
+	}
+	if losses[0] == losses[1] {
+		t.Errorf("a training step's loss is %v with and without dropout", losses[0])
+	}
+}
