@@ -54,6 +54,7 @@ var kinds = map[byte]reflect.Type{
 	19: reflect.TypeFor[Saved](),
 	20: reflect.TypeFor[Drop](),
 	21: reflect.TypeFor[SetState](),
+	22: reflect.TypeFor[Demote](),
 }
 
 var codes = func() map[reflect.Type]byte {

@@ -79,6 +79,7 @@ func (c *Evaluated) apply(s *State) error {
 		Metrics: c.Metrics, Digest: c.Digest, At: s.Now,
 	})
 	r.Round = nil
+	r.markBest()
 	return nil
 }
 
@@ -127,6 +128,7 @@ func (c *SaveLost) apply(s *State) error {
 		return reject("save of step %d lost: not in flight", c.Step)
 	}
 	r.Save = nil
+	r.SaveLosses, r.SaveError, r.SaveLostAt = r.SaveLosses+1, c.Reason, s.Now
 	return nil
 }
 
@@ -149,7 +151,7 @@ func (c *Saved) apply(s *State) error {
 	}
 	r.Manifests = append(r.Manifests, Manifest{Step: c.Step, Path: c.Path, Digest: c.Digest, Worker: c.Worker, Maxima: r.Save.Maxima, At: s.Now})
 	slices.SortFunc(r.Manifests, func(a, b Manifest) int { return int(a.Step - b.Step) })
-	r.Save = nil
+	r.Save, r.SaveLosses, r.SaveError = nil, 0, ""
 	r.markBest()
 	return nil
 }

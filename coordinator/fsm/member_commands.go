@@ -62,6 +62,23 @@ func (c *Follow) apply(s *State) error {
 	return nil
 }
 
+// Demote makes a full member one that is behind: its parameters are in doubt, or of a step that was not committed.
+type Demote struct{ Worker string }
+
+func (c *Demote) apply(s *State) error {
+	m := s.Member(c.Worker)
+	if m == nil || m.Behind {
+		return reject("demote %s: not a full member", c.Worker)
+	}
+	m.Behind, m.Peer = true, ""
+	for i := range s.Members {
+		if s.Members[i].Peer == c.Worker {
+			s.Members[i].Peer = ""
+		}
+	}
+	return nil
+}
+
 // Promote makes a member that was behind a full one.
 type Promote struct{ Worker string }
 

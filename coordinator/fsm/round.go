@@ -21,6 +21,7 @@ type Round struct {
 	Step     int64
 	Suite    int
 	Shards   int
+	Gather   bool // embeddings of all shards are gathered first
 	Attempt  int32
 	Maxima   []float32 // what this attempt's exponents come from
 	Leases   []Lease   // ascending; together exactly [0, Shards)

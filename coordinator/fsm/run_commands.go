@@ -72,6 +72,9 @@ func (c *SetState) apply(s *State) error {
 	if r.State, r.Reason = c.State, c.Reason; !r.State.Working() {
 		r.Round = nil
 	}
+	if r.State == Running {
+		r.SaveLosses = 0
+	}
 	return nil
 }
 

@@ -97,6 +97,9 @@ type Run struct {
 	Ledger      Ledger // every committed step
 	Save        *Save  // checkpoint being written
 	SaveTried   int64  // newest step whose checkpoint was asked for; -1 = none
+	SaveLosses  int    // checkpoints lost in a row
+	SaveError   string // why the newest of them was
+	SaveLostAt  time.Time
 	Manifests   []Manifest
 	Evaluations []Evaluation
 }

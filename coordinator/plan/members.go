@@ -1,0 +1,160 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+)
+
+// members expires who is lost, drained or does not fit.
+func (p *planner) members() {
+	for _, m := range p.s.Members {
+		if reason := p.expired(&m); reason != "" {
+			p.do(&fsm.Expire{Worker: m.Worker, Reason: reason})
+		}
+	}
+}
+
+// expired returns why a member is to be expired; "" = it is not.
+func (p *planner) expired(m *fsm.Member) string {
+	w, r := p.v.Workers[m.Worker], p.run()
+	if w == nil {
+		switch {
+		case p.v.Alone:
+			return "its process ended"
+		case p.now.Sub(p.v.Since) >= p.v.Timers.Silence:
+			return fmt.Sprintf("not heard since the leader began %v ago", p.v.Timers.Silence)
+		}
+		return ""
+	}
+	switch silent := p.now.Sub(w.Heard); {
+	case !w.Lost.IsZero() && p.now.Sub(w.Lost) >= p.v.Timers.Blip:
+		return "connection lost: " + w.LostReason
+	case silent >= p.v.Timers.Silence:
+		return fmt.Sprintf("silent for %v", silent.Round(time.Millisecond))
+	case r != nil && r.Numerics != "" && m.Numerics != r.Numerics && !r.Settings.Mixed:
+		return fmt.Sprintf("numerics %s, the run's are %s (cluster.mixed allows both)", m.Numerics, r.Numerics)
+	case w.Leaving != "" && p.free(m):
+		return "left: " + w.Leaving
+	}
+	return ""
+}
+
+// free reports whether nothing waits for a member that drains.
+func (p *planner) free(m *fsm.Member) bool {
+	r := p.run()
+	if r == nil || !r.State.Working() || m.Behind {
+		return true
+	}
+	if r.Save != nil && r.Save.Worker == m.Worker {
+		return false
+	}
+	if r.Round == nil {
+		return true
+	}
+	for _, l := range r.Round.Leases {
+		if l.Worker == m.Worker {
+			return false
+		}
+	}
+	return r.Round.Scorer != m.Worker && (r.Round.Closing == nil || r.Round.Closing.Withdrawn || !r.Round.Closing.Named(m.Worker))
+}
+
+// promote makes full members of those whose parameters are the committed ones, by digest. The first of a run's members
+// fixes what the initial ones are. While a closing is in flight nobody is added, for the commit would wait for them.
+func (p *planner) promote() {
+	r := p.run()
+	if r.Round != nil && r.Round.Closing != nil && !r.Round.Closing.Withdrawn && len(p.s.Full()) > 0 {
+		return
+	}
+	for _, m := range p.s.Members {
+		w := p.v.Workers[m.Worker]
+		r = p.run()
+		if !m.Behind || w == nil || w.Leaving != "" || !w.Lost.IsZero() || w.State != r.Cursor || w.Parameters == "" {
+			continue
+		}
+		if want := r.Parameters(); want != "" && w.Parameters != want {
+			p.do(&fsm.Expire{Worker: m.Worker, Quarantine: true, Reason: fmt.Sprintf(
+				"its parameters of step %d have digest %s, the run's have %s", r.Cursor, w.Parameters, want)})
+			continue
+		}
+		if r.Numerics == "" {
+			if w.Size < 1 || !p.do(&fsm.Fix{Run: r.ID, Numerics: m.Numerics, Parameters: w.Parameters, Size: w.Size}) {
+				continue
+			}
+		} else if m.Numerics != r.Numerics && !r.Settings.Mixed {
+			continue // expired at the next look
+		}
+		p.do(&fsm.Promote{Worker: m.Worker})
+	}
+}
+
+// follow gives every member that is behind a peer to copy from: the full one with the fewest followers.
+func (p *planner) follow() {
+	followers := map[string]int{}
+	for _, m := range p.s.Members {
+		if m.Behind && m.Peer != "" {
+			followers[m.Peer]++
+		}
+	}
+	for _, m := range p.s.Members {
+		if !m.Behind || m.Peer != "" && p.full(m.Peer) {
+			continue
+		}
+		peer := ""
+		for _, f := range p.assignable() {
+			if peer == "" || followers[f] < followers[peer] {
+				peer = f
+			}
+		}
+		if peer != "" && p.do(&fsm.Follow{Worker: m.Worker, Peer: peer}) {
+			followers[peer]++
+		}
+	}
+}
+
+// recover finds a place to go on from when no live member holds the newest parameters: the newest checkpoint that
+// verifies, or the initial parameters.
+func (p *planner) recover() {
+	if len(p.s.Full()) > 0 || p.now.Before(p.v.Wait) {
+		return
+	}
+	for r := p.run(); ; r = p.run() {
+		step, path := int64(0), ""
+		if m := Candidate(r); m != nil {
+			step, path = m.Step, m.Path
+			switch wrong, known := p.v.Verified[path]; {
+			case !known:
+				return // the leader reads it now
+			case wrong != "":
+				if !p.do(&fsm.Drop{Run: r.ID, Step: step, Reason: "damaged: " + wrong}) {
+					return
+				}
+				continue
+			}
+		}
+		if r.Resume == nil || r.Resume.Step != r.Cursor || r.Resume.Path != path || step != r.Cursor {
+			p.do(&fsm.Restart{Run: r.ID, Step: step, Path: path})
+		}
+		return
+	}
+}
+
+// Candidate returns the newest checkpoint of a run, the first to be tried after a total loss; nil = none.
+func Candidate(r *fsm.Run) *fsm.Manifest {
+	if n := len(r.Manifests); n > 0 {
+		return &r.Manifests[n-1]
+	}
+	return nil
+}
+
+// MayLoad reports whether members without a peer should load the run's Resume now: it is of the step that the fleet
+// is at, and known to be good.
+func MayLoad(s *fsm.State, r *fsm.Run, seen *Seen) bool {
+	if len(s.Full()) > 0 || r.Resume == nil || r.Resume.Step != r.Cursor {
+		return false
+	}
+	wrong, known := seen.Verified[r.Resume.Path]
+	return r.Resume.Path == "" || known && wrong == ""
+}

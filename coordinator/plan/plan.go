@@ -1,0 +1,97 @@
+// Package plan decides what the fleet does next. It is pure: the same state, knowledge and time give the same
+// commands, so every race of the protocol can be replayed in one goroutine. DESIGN.md has the argument.
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+)
+
+// Plan returns the commands that should be applied now, in order, as one entry of the log. It looks ahead by applying
+// each to a copy of the state, so a later command may build on an earlier one. An error is a broken invariant: a
+// command that the state rejects.
+func Plan(s *fsm.State, seen *Seen, now time.Time) ([]fsm.Command, error) {
+	p := &planner{s: s, v: seen, now: now}
+	p.members()
+	if r := p.s.Active(); r != nil {
+		p.retain()
+		p.saving()
+		if r.State.Working() {
+			p.work()
+		}
+	}
+	return p.commands, p.err
+}
+
+type planner struct {
+	s        *fsm.State
+	v        *Seen
+	now      time.Time
+	commands []fsm.Command
+	err      error
+}
+
+// do adds a command and moves the look-ahead past it.
+func (p *planner) do(c fsm.Command) bool {
+	next, err := p.s.Apply(p.now, c)
+	if err != nil {
+		if p.err == nil {
+			p.err = fmt.Errorf("plan %T: %w", c, err)
+		}
+		return false
+	}
+	p.s = next
+	p.commands = append(p.commands, c)
+	return true
+}
+
+func (p *planner) run() *fsm.Run { return p.s.Active() }
+
+func (p *planner) work() {
+	p.promote()
+	if p.recover(); len(p.s.Full()) == 0 {
+		return
+	}
+	p.follow()
+	if r := p.run().Round; r != nil && r.Kind == fsm.Train {
+		p.step()
+	} else if r != nil {
+		p.evaluation()
+	}
+	if r := p.run(); r != nil && r.Round == nil && r.State.Working() {
+		p.promote() // a follower that applied the step just committed
+		p.between()
+	}
+}
+
+// settle ends the work on a run whose parameters are in doubt or were not committed: they are taken from a checkpoint
+// again when it is resumed.
+func (p *planner) settle(state fsm.Lifecycle, format string, a ...any) {
+	for _, w := range p.s.Full() {
+		p.do(&fsm.Demote{Worker: w})
+	}
+	p.do(&fsm.SetState{Run: p.run().ID, State: state, Reason: fmt.Sprintf(format, a...)})
+}
+
+// assignable returns the full members that take shards: all that do not drain, or all if all do.
+func (p *planner) assignable() []string {
+	full := p.s.Full()
+	stay := slices.DeleteFunc(slices.Clone(full), func(w string) bool { return p.leaving(w) })
+	if len(stay) == 0 {
+		return full
+	}
+	return stay
+}
+
+func (p *planner) leaving(worker string) bool {
+	w := p.v.Workers[worker]
+	return w != nil && w.Leaving != ""
+}
+
+func (p *planner) full(worker string) bool {
+	m := p.s.Member(worker)
+	return m != nil && !m.Behind
+}

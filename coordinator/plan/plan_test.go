@@ -1,0 +1,233 @@
+package plan_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
+)
+
+var settings = fsm.Settings{CheckpointEvery: 4, Keep: 2, Best: "ndcg@10", EvaluateEvery: 5, EvaluateStart: true, Suites: []string{"dev", "test"}}
+
+func TestUndisturbed(t *testing.T) {
+	for n := 1; n <= 5; n++ {
+		s := newSim(t, uint64(n), settings)
+		for range n {
+			s.join()
+		}
+		s.finish(0)
+		s.checkLedger()
+		r := s.state().Runs[0]
+		if got := len(r.Evaluations); got != 2*4 { // steps 0, 5, 10 and the end
+			t.Errorf("%d workers: %d evaluations, want 8", n, got)
+		}
+		if r.Manifest(steps) == nil {
+			t.Errorf("%d workers: no checkpoint of the last step: %+v", n, r.Manifests)
+		}
+		if got := len(r.Manifests); got > settings.Keep+1 {
+			t.Errorf("%d workers: %d checkpoints kept, want at most %d", n, got, settings.Keep+1)
+		}
+	}
+}
+
+// Whatever the schedule, every step is committed once and counts every shard once.
+func TestRandomSchedules(t *testing.T) {
+	seeds := uint64(60)
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		s := newSim(t, seed, settings)
+		for range 3 {
+			s.join()
+		}
+		actions := s.finish([]int{15, 40, 120}[seed%3])
+		s.checkLedger()
+		if t.Failed() {
+			t.Fatalf("seed %d, %d actions", seed, actions)
+		}
+	}
+}
+
+func TestOddOneOutIsQuarantined(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	for range 3 {
+		s.join()
+	}
+	bad := s.workers[1]
+	bad.wrong = true
+	for s.run() != nil && s.run().Committed() < 2 {
+		for _, w := range s.workers {
+			if s.state().Member(w.id) != nil {
+				s.act(w)
+			}
+		}
+		s.deliver()
+		s.think()
+	}
+	if got := s.state().Quarantined; len(got) != 1 || got[0] != bad.id {
+		t.Errorf("quarantined %v, want %s", got, bad.id)
+	}
+}
+
+func TestTwoDisagree(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	s.join()
+	s.join().wrong = true
+	// Without both from the start one of them may commit alone, rightly.
+	for i := 0; len(s.state().Full()) < 2 && i < 100; i++ {
+		for _, w := range s.workers {
+			w.state, w.params = 0, "initial"
+			s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100}
+		}
+		s.think()
+	}
+	for i := 0; s.run().State == fsm.Running && i < 10_000; i++ {
+		s.act(s.workers[i%2])
+		s.deliver()
+		s.think()
+	}
+	r := s.run()
+	if r.State != fsm.Paused || !strings.Contains(r.Reason, "disagree") || r.Committed() != 0 {
+		t.Fatalf("run is %s (%s) after %d steps, want paused: workers disagree, 0 steps", r.State, r.Reason, r.Committed())
+	}
+	s.workers[1].wrong = false
+	s.propose(&fsm.SetState{Run: "r", State: fsm.Running})
+	s.finish(0)
+	s.checkLedger()
+}
+
+func TestNonFiniteFails(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	s.join()
+	for i := 0; s.run().Round == nil && i < 100; i++ {
+		s.act(s.workers[0])
+		s.think()
+	}
+	lease, _ := s.run().Round.Holder(3)
+	s.seen.Accept(s.state(), s.run().Round.Number, 0, plan.Backward, 3, &plan.Report{Worker: s.workers[0].id, Epoch: lease.Epoch, NonFinite: true, Rows: "source 0, rows 5 and 9"})
+	s.think()
+	r := s.run()
+	if r.State != fsm.Failed || !strings.Contains(r.Reason, "step 0: shard 3 of 7 (source 0, rows 5 and 9)") {
+		t.Errorf("run is %s: %q, want failed, naming step 0, shard 3 and the rows", r.State, r.Reason)
+	}
+}
+
+func TestTotalLossSkipsADamagedCheckpoint(t *testing.T) {
+	s := newSim(t, 3, fsm.Settings{CheckpointEvery: 2, Keep: 3})
+	s.join()
+	for i := 0; s.run().Committed() < 7 && i < 100_000; i++ {
+		s.act(s.workers[0])
+		s.deliver()
+		s.now = s.now.Add(time.Millisecond)
+		s.think()
+	}
+	newest := plan.Candidate(s.run())
+	if newest == nil || newest.Step < 4 {
+		t.Fatalf("newest checkpoint %+v, want one of step 4 or 6", newest)
+	}
+	step := newest.Step
+	s.workers = nil
+	s.queue = nil
+	s.lead(s.seen.Timers, true)
+	s.seen.Verified[newest.Path] = "model.safetensors: checksum differs"
+	s.think()
+	r := s.run()
+	if r.Manifest(step) != nil || r.Cursor != step-2 || r.Resume.Step != step-2 {
+		t.Fatalf("at step %d, resume %+v, checkpoint of step %d still there: %v; want step %d", r.Cursor, r.Resume, step, r.Manifest(step) != nil, step-2)
+	}
+	s.join()
+	s.finish(0)
+	s.checkLedger()
+}
+
+func TestSpeedDecidesLeases(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	a, b := s.join(), s.join()
+	for _, w := range s.workers {
+		w.state, w.params = 0, "initial"
+	}
+	s.seen.Workers[a.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 300}
+	s.seen.Workers[b.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 100}
+	s.think()
+	tokens := map[string]int32{}
+	for _, l := range s.run().Round.Leases {
+		for shard := l.Lo; shard < l.Hi; shard++ {
+			tokens[l.Worker] += []int32{9, 9, 8, 7, 7, 5, 3}[shard]
+		}
+	}
+	if tokens[a.id] < 30 || tokens[b.id] < 8 {
+		t.Errorf("tokens leased %v, want about three quarters of 48 for %s", tokens, a.id)
+	}
+}
+
+func TestStragglerLosesItsShards(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	a, b := s.join(), s.join()
+	for _, w := range s.workers {
+		w.state, w.params = 0, "initial"
+		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 1000}
+	}
+	s.think()
+	for range 3 * shards { // a embeds all of its shards, b beats and computes nothing
+		s.act(a)
+		s.deliver()
+		s.think()
+	}
+	held := func(id string) (n int) {
+		for _, l := range s.run().Round.Leases {
+			if l.Worker == id {
+				n += l.Hi - l.Lo
+			}
+		}
+		return n
+	}
+	if held(b.id) == 0 {
+		t.Fatal("b holds no shards to begin with")
+	}
+	for range 40 {
+		s.now = s.now.Add(50 * time.Millisecond)
+		s.seen.Workers[a.id].Heard, s.seen.Workers[b.id].Heard = s.now, s.now
+		s.think()
+	}
+	if got := held(b.id); got != 0 {
+		t.Errorf("after 2s without a report b still holds %d shards", got)
+	}
+}
+
+func TestFailedSaveIsTriedAgain(t *testing.T) {
+	s := newSim(t, 5, fsm.Settings{CheckpointEvery: 3})
+	w := s.join()
+	failed := false
+	for i := 0; s.run() != nil && i < 200_000; i++ {
+		if r := s.run(); r.Save != nil && r.Save.Step == 3 {
+			s.seen.Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "no space left on device"}
+			failed = true
+		} else {
+			s.act(w)
+		}
+		s.deliver()
+		s.now = s.now.Add(time.Millisecond)
+		s.think()
+	}
+	r := s.state().Runs[0]
+	if !failed || r.Manifest(3) != nil || r.Manifest(6) == nil {
+		t.Errorf("failed %v, checkpoints %+v; want none of step 3 and one of step 6", failed, r.Manifests)
+	}
+	s.checkLedger()
+}
+
+func TestTimersNest(t *testing.T) {
+	for _, d := range []time.Duration{plan.MinFailureTimeout, 250 * time.Millisecond, time.Second, 30 * time.Second, plan.MaxFailureTimeout} {
+		if _, err := plan.NewTimers(d); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, d := range []time.Duration{0, -1, 50 * time.Millisecond, time.Hour} {
+		if _, err := plan.NewTimers(d); err == nil {
+			t.Errorf("NewTimers(%v) is accepted", d)
+		}
+	}
+}

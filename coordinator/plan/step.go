@@ -1,0 +1,159 @@
+package plan
+
+import (
+	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+)
+
+// step moves a training round on. What it can be in, from the end backwards: everybody has applied the step; a closing
+// is in flight or broken; all shards are done; shards are being computed.
+func (p *planner) step() {
+	r := p.run()
+	if p.nonFinite() || p.agree() {
+		return
+	}
+	finished := p.finished()
+	k := r.Round.Closing
+	switch {
+	case k == nil:
+	case !k.Withdrawn && p.whole(k):
+		if p.now.Sub(k.At) >= p.v.Timers.Stall {
+			p.close(finished)
+		}
+		return
+	case len(finished) > 0: // they hold every range: the others need nothing else
+		p.close(finished)
+		return
+	}
+	p.adopt(func(shard int) bool { return true })
+	if p.done() {
+		if p.overflow() {
+			return
+		}
+		p.close(nil)
+		return
+	}
+	p.steal()
+}
+
+// whole reports whether everybody that a closing needs is there.
+func (p *planner) whole(k *fsm.Closing) bool {
+	for _, c := range k.Cover {
+		if !p.full(c.Worker) {
+			return false
+		}
+	}
+	for _, o := range k.Owners {
+		if !p.full(o.Worker) {
+			return false
+		}
+	}
+	return true
+}
+
+// finished returns the full members that have applied the step: each holds the whole total.
+func (p *planner) finished() []string {
+	var out []string
+	for _, w := range p.s.Full() {
+		if _, ok := p.v.applied(p.run().Round, w); ok {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// nonFinite fails the run at the first shard with a NaN or an infinity.
+func (p *planner) nonFinite() bool {
+	r := p.run()
+	for shard := range r.Round.Shards {
+		for _, rep := range []*Report{p.v.embedded(r.Round, shard), p.v.backward(r.Round, shard)} {
+			if rep == nil || !rep.NonFinite {
+				continue
+			}
+			rows := rep.Rows
+			if rows != "" {
+				rows = " (" + rows + ")"
+			}
+			p.settle(fsm.Failed, "step %d: shard %d of %d%s gives a loss or a gradient that is not finite; nothing of the step was committed",
+				r.Round.Step, shard, r.Round.Shards, rows)
+			return true
+		}
+	}
+	return false
+}
+
+// agree commits the step when all full members have applied it with the same digests, and names the doubt when they
+// differ. It reports whether the round is over, or waits for nothing but that.
+func (p *planner) agree() bool {
+	r, full := p.run(), p.s.Full()
+	groups, order := map[[2]string][]string{}, [][2]string{}
+	for _, w := range full {
+		a, ok := p.v.applied(r.Round, w)
+		if !ok {
+			return false
+		}
+		key := [2]string{a.Gradient, a.Parameters}
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], w)
+	}
+	best := order[0]
+	for _, key := range order {
+		if len(groups[key]) > len(groups[best]) {
+			best = key
+		}
+	}
+	if len(order) > 1 {
+		if len(full) < 3 || 2*len(groups[best]) <= len(full) {
+			p.settle(fsm.Paused, "step %d: workers disagree about the parameters: %s; resume executes it again from the newest checkpoint", r.Round.Step, describe(groups, order))
+			return true
+		}
+		for _, key := range order {
+			for _, w := range groups[key] {
+				if key != best {
+					p.do(&fsm.Expire{Worker: w, Quarantine: true, Reason: "odd one out at step " + itoa(r.Round.Step) + ": " + describe(groups, order)})
+				}
+			}
+		}
+	}
+	p.commit(groups[best][0])
+	return true
+}
+
+// commit commits the step as a member has it.
+func (p *planner) commit(worker string) {
+	r := p.run()
+	a, _ := p.v.applied(r.Round, worker)
+	step := r.Round.Step
+	if step < r.Committed() {
+		if old := r.Ledger.At(step); old.Gradient != a.Gradient || old.Parameters != a.Parameters {
+			p.settle(fsm.Paused, "step %d was executed again with another result: gradient %s and parameters %s, committed were %s and %s",
+				step, a.Gradient, a.Parameters, old.Gradient, old.Parameters)
+			return
+		}
+	}
+	loss := a.Loss
+	if k := r.Round.Closing; k != nil && k.Loss != 0 {
+		loss = k.Loss
+	}
+	if loss-loss != 0 { // NaN or infinite, although every gradient was finite
+		p.settle(fsm.Failed, "step %d: the loss is %v; nothing of the step was committed", step, loss)
+		return
+	}
+	p.do(&fsm.Commit{
+		Run: r.ID, Round: r.Round.Number, Step: step, Attempt: r.Round.Attempt, Gradient: a.Gradient, Parameters: a.Parameters,
+		Loss: loss, Norm: a.Norm, Rate: a.Rate,
+	})
+}
+
+func describe(groups map[[2]string][]string, order [][2]string) string {
+	var parts []string
+	for _, key := range order {
+		parts = append(parts, strings.Join(groups[key], ", ")+": gradient "+short(key[0])+", parameters "+short(key[1]))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func short(digest string) string { return digest[:min(16, len(digest))] }
