@@ -6,6 +6,7 @@ import "fmt"
 func tiles(a *asm) {
 	multiply(a)
 	transpose(a)
+	scaleRows(a)
 	maskTile(a)
 	softmax(a)
 	grad(a)
@@ -242,6 +243,34 @@ func transpose(a *asm) {
 	a.op("ADDQ", "$32", "DI")
 	a.op("SUBQ", "$8", "BX")
 	a.op("JNE", rows)
+	a.end()
+}
+
+// scaleRows copies rows of d values, row i times the value at scale + i*step bytes.
+func scaleRows(a *asm) {
+	f := a.begin("scaleRows", "dst *float32; ldd int; src *float32; lds, rows, d int; factor *float32; step int", "")
+	a.op("MOVQ", f["dst"], "DI")
+	a.op("MOVQ", f["ldd"], "R8")
+	a.op("MOVQ", f["src"], "SI")
+	a.op("MOVQ", f["lds"], "R9")
+	a.op("MOVQ", f["rows"], "BX")
+	a.op("MOVQ", f["d"], "R13")
+	a.op("MOVQ", f["factor"], "R10")
+	a.op("MOVQ", f["step"], "R11")
+	row := a.fresh("row")
+	a.label(row)
+	a.op("VBROADCASTSS", "(R10)", 14)
+	a.op("MOVQ", "R13", "CX")
+	a.loop(4, func(i, shift int, tail bool) {
+		a.load(at("SI", shift), i, tail)
+		a.op("VMULPS", 14, i, i)
+		a.store(i, at("DI", shift), tail)
+	})
+	a.op("ADDQ", "R8", "DI")
+	a.op("ADDQ", "R9", "SI")
+	a.op("ADDQ", "R11", "R10")
+	a.op("DECQ", "BX")
+	a.op("JNE", row)
 	a.end()
 }
 

@@ -100,20 +100,8 @@ func (o *offsets) find(task int) (text, within int) {
 	return text, task - o.first[text]
 }
 
-// loadRows copies rows [lo, hi) of a head at column `at` of packed rows into dst [.., pad], times scale, zeros to the
-// right of d.
-func loadRows(dst, x []float32, row0, rows, width, at, d, pad int, scale float32) {
-	for i := range rows {
-		src := x[(row0+i)*width+at : (row0+i)*width+at+d]
-		out := dst[i*pad : i*pad+pad]
-		if scale == 1 {
-			copy(out, src)
-		} else {
-			vecScale(out[:d], src, scale)
-		}
-		clear(out[d:])
-	}
-}
+// one is the factor of rows that are copied as they are.
+var one = []float32{1}
 
 // pad8 rounds up to what the transpose kernel takes.
 func pad8(n int) int { return (n + 7) &^ 7 }
@@ -154,8 +142,9 @@ func attend(t tile, out, lse, qkv []float32, h Heads, m Mask, scale float32) {
 	k, v := a.take(tileSize*pad), a.take(tileSize*pad)
 	o, s := a.take(tileSize*pad), a.take(tileSize*tileSize)
 
+	factor := [1]float32{scale}
 	for i := range t.heads {
-		loadRows(q[i*rows*pad:], qkv, t.start+t.lo, rows, width, (t.head+i)*d, d, pad, scale)
+		scaleRows(q[i*rows*pad:], pad, qkv[(t.start+t.lo)*width+(t.head+i)*d:], width, rows, d, factor[:], 0)
 	}
 	transpose(qt, tileSize, q, pad, pad8(cols), pad)
 
@@ -167,27 +156,27 @@ func attend(t tile, out, lse, qkv []float32, h Heads, m Mask, scale float32) {
 	}
 	for j0 := t.firstK; j0 < t.endK; j0 += tileSize {
 		keys := min(tileSize, t.endK-j0)
-		loadRows(k, qkv, t.start+j0, keys, width, (h.Query+t.kv)*d, d, pad, 1)
-		loadRows(v, qkv, t.start+j0, keys, width, (h.Query+h.KV+t.kv)*d, d, pad, 1)
+		row := qkv[(t.start+j0)*width:]
+		scaleRows(k, pad, row[(h.Query+t.kv)*d:], width, keys, d, one, 0)
+		scaleRows(v, pad, row[(h.Query+h.KV+t.kv)*d:], width, keys, d, one, 0)
 		multiply(keys, cols, d, k, pad, 1, qt, tileSize, s, tileSize, false)
 		if t.masked(m, j0, j0+keys) {
 			maskTile(s, tileSize, keys, cols, j0, &lo, &hi)
 		}
 		softmaxTile(s, tileSize, keys, cols, &top, &sum, &shrink)
 		if j0 > t.firstK {
-			for c := range cols {
-				if shrink[c] != 1 {
-					row := o[c*pad : c*pad+d]
-					vecScale(row, row, shrink[c])
-				}
-			}
+			scaleRows(o, pad, o, pad, cols, d, shrink[:], 1)
 		}
 		multiply(cols, d, keys, s, 1, tileSize, v, pad, o, pad, j0 > t.firstK)
 	}
-	for c := range cols {
-		head, token := t.head+c/rows, t.start+t.lo+c%rows
-		at := (token*h.Query + head) * d
-		vecScale(out[at:at+d], o[c*pad:c*pad+d], 1/sum[c])
-		lse[token*h.Query+head] = top[c] + float32(math.Log(float64(sum[c])))
+	for i := range t.heads {
+		first := i * rows
+		for c := first; c < first+rows; c++ {
+			at := (t.start+t.lo+c-first)*h.Query + t.head + i
+			lse[at] = top[c] + float32(math.Log(float64(sum[c])))
+			shrink[c] = 1 / sum[c]
+		}
+		at := (t.start+t.lo)*h.Query*d + (t.head+i)*d
+		scaleRows(out[at:], h.Query*d, o[first*pad:], pad, rows, d, shrink[first:], 1)
 	}
 }

@@ -77,11 +77,9 @@ func AttentionBackward(p *pool.Pool, dqkv, qkv, out, lse, dout []float32, cu []i
 // storeKV copies dK, dV [2, n, pad] to their columns of dqkv.
 func storeKV(dqkv, sum []float32, start, n, kv int, h Heads) {
 	d, pad, width := h.Dim, pad8(h.Dim), h.Width()
-	for j := range n {
-		row := dqkv[(start+j)*width : (start+j+1)*width]
-		copy(row[(h.Query+kv)*d:(h.Query+kv+1)*d], sum[j*pad:])
-		copy(row[(h.Query+h.KV+kv)*d:(h.Query+h.KV+kv+1)*d], sum[(n+j)*pad:])
-	}
+	row := dqkv[start*width:]
+	scaleRows(row[(h.Query+kv)*d:], width, sum, pad, n, d, one, 0)
+	scaleRows(row[(h.Query+h.KV+kv)*d:], width, sum[n*pad:], pad, n, d, one, 0)
 }
 
 // gradient is one call of AttentionBackward.
@@ -110,8 +108,9 @@ func (g *gradient) chunk(start, n, kv, first, last int, sum []float32) {
 	}
 	clear(sum)
 	w.dk, w.dv = sum[:n*pad], sum[n*pad:]
-	loadRows(w.k, g.qkv, start, n, width, (g.h.Query+kv)*d, d, pad, 1)
-	loadRows(w.v, g.qkv, start, n, width, (g.h.Query+g.h.KV+kv)*d, d, pad, 1)
+	row := g.qkv[start*width:]
+	scaleRows(w.k, pad, row[(g.h.Query+kv)*d:], width, n, d, one, 0)
+	scaleRows(w.v, pad, row[(g.h.Query+g.h.KV+kv)*d:], width, n, d, one, 0)
 	for block := first; block < last; block++ {
 		g.tile(tileOf(start, n, kv, block, g.h, g.m), &w)
 	}
@@ -129,10 +128,12 @@ func (g *gradient) tile(t tile, w *workspace) {
 	var lo, hi [tileSize]int32
 	var lse, delta [tileSize]float32
 	t.limits(g.m, &lo, &hi)
+	scale := [1]float32{g.scale}
 	for i := range t.heads {
 		head := t.head + i
-		loadRows(w.q[i*rows*pad:], g.qkv, t.start+t.lo, rows, width, head*d, d, pad, g.scale)
-		loadRows(w.do[i*rows*pad:], g.dout, t.start+t.lo, rows, h.Query*d, head*d, d, pad, 1)
+		first := t.start + t.lo
+		scaleRows(w.q[i*rows*pad:], pad, g.qkv[first*width+head*d:], width, rows, d, scale[:], 0)
+		scaleRows(w.do[i*rows*pad:], pad, g.dout[(first*h.Query+head)*d:], h.Query*d, rows, d, one, 0)
 		for r := range rows {
 			at := (t.start+t.lo+r)*h.Query + head
 			lse[i*rows+r] = g.lse[at]
@@ -154,8 +155,8 @@ func (g *gradient) tile(t tile, w *workspace) {
 		multiply(keys, d, cols, w.dp, tileSize, 1, w.q, pad, w.dk[j0*pad:], pad, true)
 		multiply(cols, d, keys, w.dp, 1, tileSize, k, pad, w.dq, pad, j0 > t.firstK)
 	}
-	for c := range cols {
-		at := (t.start+t.lo+c%rows)*width + (t.head+c/rows)*d
-		vecScale(g.dqkv[at:at+d], w.dq[c*pad:c*pad+d], g.scale)
+	for i := range t.heads {
+		at := (t.start+t.lo)*width + (t.head+i)*d
+		scaleRows(g.dqkv[at:], width, w.dq[i*rows*pad:], pad, rows, d, scale[:], 0)
 	}
 }

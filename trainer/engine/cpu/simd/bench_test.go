@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
@@ -13,6 +14,20 @@ import (
 // BenchmarkMultiply, the same kernel on operands in the first-level cache, read in the same run.
 //
 //	go test -bench . -run '^$' -benchtime 300ms ./trainer/engine/cpu/simd
+
+// best runs f and reports the rates of its fastest repetition, for machines that other work shares.
+func best(b *testing.B, flops float64, tokens int, f func()) {
+	fastest := math.Inf(1)
+	for b.Loop() {
+		start := time.Now()
+		f()
+		fastest = min(fastest, time.Since(start).Seconds())
+	}
+	b.ReportMetric(flops/fastest/1e9, "best-GFLOP/s")
+	if tokens > 0 {
+		b.ReportMetric(float64(tokens)/fastest, "best-tokens/s")
+	}
+}
 
 func BenchmarkAttention(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 0))
@@ -54,18 +69,10 @@ func benchmarkAttention(b *testing.B, r *rand.Rand, c attentionCase) {
 	}
 	flops := 4 * scores * float64(h.Query*h.Dim)
 	b.Run("forward", func(b *testing.B) {
-		for b.Loop() {
-			Attention(nil, out, lse, qkv, cu, h, c.m, 0.125)
-		}
-		b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		b.ReportMetric(float64(tokens)*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		best(b, flops, tokens, func() { Attention(nil, out, lse, qkv, cu, h, c.m, 0.125) })
 	})
 	b.Run("backward", func(b *testing.B) {
-		for b.Loop() {
-			AttentionBackward(nil, dqkv, qkv, out, lse, dout, cu, h, c.m, 0.125)
-		}
-		b.ReportMetric(2.5*flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		b.ReportMetric(float64(tokens)*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		best(b, 2.5*flops, tokens, func() { AttentionBackward(nil, dqkv, qkv, out, lse, dout, cu, h, c.m, 0.125) })
 	})
 }
 
@@ -76,10 +83,11 @@ func BenchmarkMultiply(b *testing.B) {
 		b.Run(fmt.Sprint(s), func(b *testing.B) {
 			m, n, k := s[0], s[1], s[2]
 			x, y, z := normals(r, m*k), normals(r, k*n), normals(r, m*n)
-			for b.Loop() {
-				multiply(m, n, k, x, k, 1, y, n, z, n, false)
-			}
-			b.ReportMetric(2*float64(m*n*k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			best(b, 100*2*float64(m*n*k), 0, func() {
+				for range 100 {
+					multiply(m, n, k, x, k, 1, y, n, z, n, false)
+				}
+			})
 		})
 	}
 }

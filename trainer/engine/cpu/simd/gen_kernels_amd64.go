@@ -75,6 +75,9 @@ func multiplyAVX2(m int, n int, k int, a *float32, ai int, ak int, b *float32, l
 func transposeAVX2(dst *float32, ldd int, src *float32, lds int, rows int, cols int)
 
 //go:noescape
+func scaleRowsAVX2(dst *float32, ldd int, src *float32, lds int, rows int, d int, factor *float32, step int)
+
+//go:noescape
 func maskTileAVX2(s *float32, ld int, keys int, cols int, j0 int, lo *int32, hi *int32)
 
 //go:noescape
@@ -157,6 +160,9 @@ func multiplyAVX512(m int, n int, k int, a *float32, ai int, ak int, b *float32,
 
 //go:noescape
 func transposeAVX512(dst *float32, ldd int, src *float32, lds int, rows int, cols int)
+
+//go:noescape
+func scaleRowsAVX512(dst *float32, ldd int, src *float32, lds int, rows int, d int, factor *float32, step int)
 
 //go:noescape
 func maskTileAVX512(s *float32, ld int, keys int, cols int, j0 int, lo *int32, hi *int32)

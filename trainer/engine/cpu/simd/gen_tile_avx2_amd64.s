@@ -1532,6 +1532,69 @@ cols74:
 	VZEROUPPER 
 	RET 
 
+// func scaleRowsAVX2(dst *float32; ldd int; src *float32; lds, rows, d int; factor *float32; step int) 
+TEXT ·scaleRowsAVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ src+16(FP), SI
+	MOVQ lds+24(FP), R9
+	MOVQ rows+32(FP), BX
+	MOVQ d+40(FP), R13
+	MOVQ factor+48(FP), R10
+	MOVQ step+56(FP), R11
+row75:
+	VBROADCASTSS (R10), Y14
+	MOVQ R13, CX
+	XORQ AX, AX
+	SUBQ $32, CX
+	JLT single77
+unrolled76:
+	VMOVUPS (SI)(AX*1), Y0
+	VMULPS Y14, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*1)
+	VMOVUPS 32(SI)(AX*1), Y1
+	VMULPS Y14, Y1, Y1
+	VMOVUPS Y1, 32(DI)(AX*1)
+	VMOVUPS 64(SI)(AX*1), Y2
+	VMULPS Y14, Y2, Y2
+	VMOVUPS Y2, 64(DI)(AX*1)
+	VMOVUPS 96(SI)(AX*1), Y3
+	VMULPS Y14, Y3, Y3
+	VMOVUPS Y3, 96(DI)(AX*1)
+	ADDQ $128, AX
+	SUBQ $32, CX
+	JGE unrolled76
+single77:
+	ADDQ $32, CX
+	SUBQ $8, CX
+	JLT rest79
+one78:
+	VMOVUPS (SI)(AX*1), Y0
+	VMULPS Y14, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*1)
+	ADDQ $32, AX
+	SUBQ $8, CX
+	JGE one78
+rest79:
+	ADDQ $8, CX
+	JEQ done80
+	LEAQ tailMask<>+32(SB), DX
+	SHLQ $2, CX
+	SUBQ CX, DX
+	SHRQ $2, CX
+	VMOVDQU (DX), Y15
+	VMASKMOVPS (SI)(AX*1), Y15, Y0
+	VMULPS Y14, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)(AX*1)
+done80:
+	ADDQ R8, DI
+	ADDQ R9, SI
+	ADDQ R11, R10
+	DECQ BX
+	JNE row75
+	VZEROUPPER 
+	RET 
+
 // func maskTileAVX2(s *float32; ld, keys, cols, j0 int; lo, hi *int32) 
 TEXT ·maskTileAVX2(SB), NOSPLIT, $0-56
 	MOVQ s+0(FP), DI
@@ -1542,9 +1605,9 @@ TEXT ·maskTileAVX2(SB), NOSPLIT, $0-56
 	VMOVUPS minusInf<>(SB), Y5
 	VMOVUPS oneWord<>(SB), Y6
 	XORQ AX, AX
-columns75:
+columns81:
 	CMPQ R13, $8
-	JLT tail76
+	JLT tail82
 	VMOVUPS (R8)(AX*1), Y0
 	VMOVUPS (R9)(AX*1), Y1
 	MOVQ j0+32(FP), BX
@@ -1552,7 +1615,7 @@ columns75:
 	VPBROADCASTD X2, Y2
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down78:
+down84:
 	VPCMPGTD Y2, Y0, Y3
 	VPCMPGTD Y2, Y1, Y4
 	VPANDN Y4, Y3, Y4
@@ -1562,13 +1625,13 @@ down78:
 	VPADDD Y6, Y2, Y2
 	ADDQ SI, BX
 	DECQ CX
-	JNE down78
+	JNE down84
 	ADDQ $32, AX
 	SUBQ $8, R13
-	JMP columns75
-tail76:
+	JMP columns81
+tail82:
 	TESTQ R13, R13
-	JEQ done77
+	JEQ done83
 	LEAQ tailMask<>+32(SB), DX
 	MOVQ R13, CX
 	SHLQ $2, CX
@@ -1582,7 +1645,7 @@ tail76:
 	VPBROADCASTD X2, Y2
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down79:
+down85:
 	VPCMPGTD Y2, Y0, Y3
 	VPCMPGTD Y2, Y1, Y4
 	VPANDN Y4, Y3, Y4
@@ -1592,8 +1655,8 @@ down79:
 	VPADDD Y6, Y2, Y2
 	ADDQ SI, BX
 	DECQ CX
-	JNE down79
-done77:
+	JNE down85
+done83:
 	VZEROUPPER 
 	RET 
 
@@ -1606,18 +1669,18 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $0-56
 	MOVQ sum+40(FP), R9
 	MOVQ shrink+48(FP), R10
 	XORQ AX, AX
-columns80:
+columns86:
 	CMPQ R13, $8
-	JLT tail81
+	JLT tail87
 	VMOVUPS (R8)(AX*1), Y4
 	VMOVAPS Y4, Y5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down83:
+down89:
 	VMAXPS (BX), Y5, Y5
 	ADDQ SI, BX
 	DECQ CX
-	JNE down83
+	JNE down89
 	VMOVUPS Y5, (R8)(AX*1)
 	VSUBPS Y5, Y4, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1652,7 +1715,7 @@ down83:
 	VMULPS Y0, Y4, Y4
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down84:
+down90:
 	VMOVUPS (BX), Y0
 	VSUBPS Y5, Y0, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1686,14 +1749,14 @@ down84:
 	VMOVUPS Y0, (BX)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down84
+	JNE down90
 	VMOVUPS Y4, (R9)(AX*1)
 	ADDQ $32, AX
 	SUBQ $8, R13
-	JMP columns80
-tail81:
+	JMP columns86
+tail87:
 	TESTQ R13, R13
-	JEQ done82
+	JEQ done88
 	LEAQ tailMask<>+32(SB), DX
 	MOVQ R13, CX
 	SHLQ $2, CX
@@ -1704,12 +1767,12 @@ tail81:
 	VMOVAPS Y4, Y5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down85:
+down91:
 	VMASKMOVPS (BX), Y15, Y0
 	VMAXPS Y0, Y5, Y5
 	ADDQ SI, BX
 	DECQ CX
-	JNE down85
+	JNE down91
 	VMASKMOVPS Y5, Y15, (R8)(AX*1)
 	VSUBPS Y5, Y4, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1744,7 +1807,7 @@ down85:
 	VMULPS Y0, Y4, Y4
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down86:
+down92:
 	VMASKMOVPS (BX), Y15, Y0
 	VSUBPS Y5, Y0, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1778,9 +1841,9 @@ down86:
 	VMASKMOVPS Y0, Y15, (BX)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down86
+	JNE down92
 	VMASKMOVPS Y4, Y15, (R9)(AX*1)
-done82:
+done88:
 	VZEROUPPER 
 	RET 
 
@@ -1794,14 +1857,14 @@ TEXT ·gradAVX2(SB), NOSPLIT, $0-56
 	MOVQ lse+40(FP), R8
 	MOVQ delta+48(FP), R9
 	XORQ AX, AX
-columns87:
+columns93:
 	CMPQ R13, $8
-	JLT tail88
+	JLT tail94
 	VMOVUPS (R8)(AX*1), Y4
 	VMOVUPS (R9)(AX*1), Y5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+24(FP), CX
-down90:
+down96:
 	VMOVUPS (BX), Y0
 	VSUBPS Y4, Y0, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1838,13 +1901,13 @@ down90:
 	VMOVUPS Y6, (BX)(R11*1)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down90
+	JNE down96
 	ADDQ $32, AX
 	SUBQ $8, R13
-	JMP columns87
-tail88:
+	JMP columns93
+tail94:
 	TESTQ R13, R13
-	JEQ done89
+	JEQ done95
 	LEAQ tailMask<>+32(SB), DX
 	MOVQ R13, CX
 	SHLQ $2, CX
@@ -1855,7 +1918,7 @@ tail88:
 	VMASKMOVPS (R9)(AX*1), Y15, Y5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+24(FP), CX
-down91:
+down97:
 	VMASKMOVPS (BX), Y15, Y0
 	VSUBPS Y4, Y0, Y0
 	VCMPPS $5, expLowest<>(SB), Y0, Y3
@@ -1892,8 +1955,8 @@ down91:
 	VMASKMOVPS Y6, Y15, (BX)(R11*1)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down91
-done89:
+	JNE down97
+done95:
 	VZEROUPPER 
 	RET 
 

@@ -2247,6 +2247,68 @@ cols80:
 	VZEROUPPER 
 	RET 
 
+// func scaleRowsAVX512(dst *float32; ldd int; src *float32; lds, rows, d int; factor *float32; step int) 
+TEXT ·scaleRowsAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ src+16(FP), SI
+	MOVQ lds+24(FP), R9
+	MOVQ rows+32(FP), BX
+	MOVQ d+40(FP), R13
+	MOVQ factor+48(FP), R10
+	MOVQ step+56(FP), R11
+row81:
+	VBROADCASTSS (R10), Z14
+	MOVQ R13, CX
+	XORQ AX, AX
+	SUBQ $64, CX
+	JLT single83
+unrolled82:
+	VMOVUPS (SI)(AX*1), Z0
+	VMULPS Z14, Z0, Z0
+	VMOVUPS Z0, (DI)(AX*1)
+	VMOVUPS 64(SI)(AX*1), Z1
+	VMULPS Z14, Z1, Z1
+	VMOVUPS Z1, 64(DI)(AX*1)
+	VMOVUPS 128(SI)(AX*1), Z2
+	VMULPS Z14, Z2, Z2
+	VMOVUPS Z2, 128(DI)(AX*1)
+	VMOVUPS 192(SI)(AX*1), Z3
+	VMULPS Z14, Z3, Z3
+	VMOVUPS Z3, 192(DI)(AX*1)
+	ADDQ $256, AX
+	SUBQ $64, CX
+	JGE unrolled82
+single83:
+	ADDQ $64, CX
+	SUBQ $16, CX
+	JLT rest85
+one84:
+	VMOVUPS (SI)(AX*1), Z0
+	VMULPS Z14, Z0, Z0
+	VMOVUPS Z0, (DI)(AX*1)
+	ADDQ $64, AX
+	SUBQ $16, CX
+	JGE one84
+rest85:
+	ADDQ $16, CX
+	JEQ done86
+	MOVL $1, DX
+	SHLL CX, DX
+	DECL DX
+	KMOVW DX, K1
+	VMOVUPS.Z (SI)(AX*1), K1, Z0
+	VMULPS Z14, Z0, Z0
+	VMOVUPS Z0, K1, (DI)(AX*1)
+done86:
+	ADDQ R8, DI
+	ADDQ R9, SI
+	ADDQ R11, R10
+	DECQ BX
+	JNE row81
+	VZEROUPPER 
+	RET 
+
 // func maskTileAVX512(s *float32; ld, keys, cols, j0 int; lo, hi *int32) 
 TEXT ·maskTileAVX512(SB), NOSPLIT, $0-56
 	MOVQ s+0(FP), DI
@@ -2257,9 +2319,9 @@ TEXT ·maskTileAVX512(SB), NOSPLIT, $0-56
 	VMOVUPS minusInf<>(SB), Z5
 	VMOVUPS oneWord<>(SB), Z6
 	XORQ AX, AX
-columns81:
+columns87:
 	CMPQ R13, $16
-	JLT tail82
+	JLT tail88
 	VMOVUPS (R8)(AX*1), Z0
 	VMOVUPS (R9)(AX*1), Z1
 	MOVQ j0+32(FP), BX
@@ -2267,7 +2329,7 @@ columns81:
 	VPBROADCASTD X2, Z2
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down84:
+down90:
 	VPCMPD $1, Z0, Z2, K2
 	VPCMPD $5, Z1, Z2, K3
 	KORW K2, K3, K2
@@ -2275,13 +2337,13 @@ down84:
 	VPADDD Z6, Z2, Z2
 	ADDQ SI, BX
 	DECQ CX
-	JNE down84
+	JNE down90
 	ADDQ $64, AX
 	SUBQ $16, R13
-	JMP columns81
-tail82:
+	JMP columns87
+tail88:
 	TESTQ R13, R13
-	JEQ done83
+	JEQ done89
 	MOVQ R13, CX
 	MOVL $1, DX
 	SHLL CX, DX
@@ -2294,7 +2356,7 @@ tail82:
 	VPBROADCASTD X2, Z2
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down85:
+down91:
 	VPCMPD $1, Z0, Z2, K2
 	VPCMPD $5, Z1, Z2, K3
 	KORW K2, K3, K2
@@ -2303,8 +2365,8 @@ down85:
 	VPADDD Z6, Z2, Z2
 	ADDQ SI, BX
 	DECQ CX
-	JNE down85
-done83:
+	JNE down91
+done89:
 	VZEROUPPER 
 	RET 
 
@@ -2317,18 +2379,18 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-56
 	MOVQ sum+40(FP), R9
 	MOVQ shrink+48(FP), R10
 	XORQ AX, AX
-columns86:
+columns92:
 	CMPQ R13, $16
-	JLT tail87
+	JLT tail93
 	VMOVUPS (R8)(AX*1), Z4
 	VMOVAPS Z4, Z5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down89:
+down95:
 	VMAXPS (BX), Z5, Z5
 	ADDQ SI, BX
 	DECQ CX
-	JNE down89
+	JNE down95
 	VMOVUPS Z5, (R8)(AX*1)
 	VSUBPS Z5, Z4, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2354,7 +2416,7 @@ down89:
 	VMULPS Z0, Z4, Z4
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down90:
+down96:
 	VMOVUPS (BX), Z0
 	VSUBPS Z5, Z0, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2379,14 +2441,14 @@ down90:
 	VMOVUPS Z0, (BX)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down90
+	JNE down96
 	VMOVUPS Z4, (R9)(AX*1)
 	ADDQ $64, AX
 	SUBQ $16, R13
-	JMP columns86
-tail87:
+	JMP columns92
+tail93:
 	TESTQ R13, R13
-	JEQ done88
+	JEQ done94
 	MOVQ R13, CX
 	MOVL $1, DX
 	SHLL CX, DX
@@ -2396,11 +2458,11 @@ tail87:
 	VMOVAPS Z4, Z5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down91:
+down97:
 	VMAXPS (BX), Z5, K1, Z5
 	ADDQ SI, BX
 	DECQ CX
-	JNE down91
+	JNE down97
 	VMOVUPS Z5, K1, (R8)(AX*1)
 	VSUBPS Z5, Z4, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2426,7 +2488,7 @@ down91:
 	VMULPS Z0, Z4, Z4
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+16(FP), CX
-down92:
+down98:
 	VMOVUPS.Z (BX), K1, Z0
 	VSUBPS Z5, Z0, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2451,9 +2513,9 @@ down92:
 	VMOVUPS Z0, K1, (BX)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down92
+	JNE down98
 	VMOVUPS Z4, K1, (R9)(AX*1)
-done88:
+done94:
 	VZEROUPPER 
 	RET 
 
@@ -2467,14 +2529,14 @@ TEXT ·gradAVX512(SB), NOSPLIT, $0-56
 	MOVQ lse+40(FP), R8
 	MOVQ delta+48(FP), R9
 	XORQ AX, AX
-columns93:
+columns99:
 	CMPQ R13, $16
-	JLT tail94
+	JLT tail100
 	VMOVUPS (R8)(AX*1), Z4
 	VMOVUPS (R9)(AX*1), Z5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+24(FP), CX
-down96:
+down102:
 	VMOVUPS (BX), Z0
 	VSUBPS Z4, Z0, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2502,13 +2564,13 @@ down96:
 	VMOVUPS Z6, (BX)(R11*1)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down96
+	JNE down102
 	ADDQ $64, AX
 	SUBQ $16, R13
-	JMP columns93
-tail94:
+	JMP columns99
+tail100:
 	TESTQ R13, R13
-	JEQ done95
+	JEQ done101
 	MOVQ R13, CX
 	MOVL $1, DX
 	SHLL CX, DX
@@ -2518,7 +2580,7 @@ tail94:
 	VMOVUPS.Z (R9)(AX*1), K1, Z5
 	LEAQ (DI)(AX*1), BX
 	MOVQ keys+24(FP), CX
-down97:
+down103:
 	VMOVUPS.Z (BX), K1, Z0
 	VSUBPS Z4, Z0, Z0
 	VCMPPS $5, expLowest<>(SB), Z0, K2
@@ -2546,8 +2608,8 @@ down97:
 	VMOVUPS Z6, K1, (BX)(R11*1)
 	ADDQ SI, BX
 	DECQ CX
-	JNE down97
-done95:
+	JNE down103
+done101:
 	VZEROUPPER 
 	RET 
 

@@ -48,3 +48,7 @@ func gradTile(s, dp []float32, ld, keys, cols int, lse, delta *[tileSize]float32
 func maskTile(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
 	maskGo(s, ld, keys, cols, j0, lo, hi)
 }
+
+func scaleRows(dst []float32, ldd int, src []float32, lds, rows, d int, factor []float32, step int) {
+	scaleRowsGo(dst, ldd, src, lds, rows, d, factor, step)
+}

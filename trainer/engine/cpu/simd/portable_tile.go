@@ -24,6 +24,13 @@ func transposeGo(dst []float32, ldd int, src []float32, lds, rows, cols int) {
 	}
 }
 
+// scaleRowsGo copies rows of d values, row i times factor[i*step].
+func scaleRowsGo(dst []float32, ldd int, src []float32, lds, rows, d int, factor []float32, step int) {
+	for i := range rows {
+		scaleGo(dst[i*ldd:i*ldd+d], src[i*lds:i*lds+d], factor[i*step])
+	}
+}
+
 // maskGo sets S[j, c] = -Inf where key j0+j is not within lo[c] .. hi[c].
 func maskGo(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
 	inf := float32(math.Inf(-1))

@@ -100,6 +100,21 @@ func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
 	}
 }
 
+// scaleRows copies rows of d values, row i times factor[i*step].
+func scaleRows(dst []float32, ldd int, src []float32, lds, rows, d int, factor []float32, step int) {
+	level := isa.Active()
+	if level == isa.Portable || rows == 0 || d == 0 {
+		scaleRowsGo(dst, ldd, src, lds, rows, d, factor, step)
+		return
+	}
+	_, _, _ = dst[(rows-1)*ldd+d-1], src[(rows-1)*lds+d-1], factor[(rows-1)*step]
+	if level == isa.AVX512 {
+		scaleRowsAVX512(&dst[0], 4*ldd, &src[0], 4*lds, rows, d, &factor[0], 4*step)
+	} else {
+		scaleRowsAVX2(&dst[0], 4*ldd, &src[0], 4*lds, rows, d, &factor[0], 4*step)
+	}
+}
+
 func maskTile(s []float32, ld, keys, cols, j0 int, lo, hi *[tileSize]int32) {
 	switch _ = s[(keys-1)*ld+cols-1]; isa.Active() {
 	case isa.AVX512:
