@@ -35,7 +35,7 @@ type Set struct {
 // batches that order describes. The errors name the file and line, or the setting.
 func Open(sources []Source, order Order, tok Tokenizer, cacheDir string, log *slog.Logger) (*Set, error) {
 	if len(sources) == 0 {
-		return nil, errors.New("data: no sources; name at least one file under data:")
+		return nil, errors.New("data: no sources; name at least one file there")
 	}
 	cacheDir, err := cacheFolder(cacheDir)
 	if err != nil {

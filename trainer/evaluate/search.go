@@ -1,10 +1,12 @@
 package evaluate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -26,7 +28,7 @@ func Search(queries, documents []float32, width int, ids []string, k int) ([][]H
 		return nil, fmt.Errorf("search %d documents: %d and %d values of width %d, k %d", len(ids), len(queries), len(documents), width, k)
 	}
 	n := len(queries) / width
-	place := places(ids)
+	place, sorted := places(ids)
 	out := make([][]Hit, n)
 	blocks := make(chan int)
 	var wg sync.WaitGroup
@@ -38,7 +40,7 @@ func Search(queries, documents []float32, width int, ids []string, k int) ([][]H
 				hi := min(lo+queryBlock, n)
 				tops := searchBlock(queries[lo*width:hi*width], documents, width, place, k)
 				for i, top := range tops {
-					hits, err := top.hits(ids)
+					hits, err := top.hits(sorted)
 					if err != nil {
 						mu.Lock()
 						failed = fmt.Errorf("search: query %d: %w", lo+i, err)
@@ -57,27 +59,19 @@ func Search(queries, documents []float32, width int, ids []string, k int) ([][]H
 	return out, failed
 }
 
-// places returns each document's place in the order of ids, so that ties need no comparison of strings.
-func places(ids []string) []int32 {
+// places returns each document's place in the order of ids, so that ties need no comparison of strings, and the
+// ids in that order.
+func places(ids []string) (place []int32, sorted []string) {
 	order := make([]int32, len(ids))
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(a, b int32) int {
-		switch {
-		case ids[a] < ids[b]:
-			return -1
-		case ids[a] > ids[b]:
-			return 1
-		default:
-			return 0
-		}
-	})
-	place := make([]int32, len(ids))
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(ids[a], ids[b]) })
+	place, sorted = make([]int32, len(ids)), make([]string, len(ids))
 	for at, i := range order {
-		place[i] = int32(at)
+		place[i], sorted[at] = int32(at), ids[i]
 	}
-	return place
+	return place, sorted
 }
 
 // searchBlock scores a block of queries against all documents.
@@ -96,13 +90,13 @@ func searchBlock(queries, documents []float32, width int, place []int32, k int) 
 			d := 0
 			for ; d+4 <= hi-lo; d += 4 {
 				a, b, c, e := dot4(q, docs[d*width:(d+4)*width])
-				t.add(float32(a), int32(lo+d), place)
-				t.add(float32(b), int32(lo+d+1), place)
-				t.add(float32(c), int32(lo+d+2), place)
-				t.add(float32(e), int32(lo+d+3), place)
+				t.add(float32(a), place[lo+d])
+				t.add(float32(b), place[lo+d+1])
+				t.add(float32(c), place[lo+d+2])
+				t.add(float32(e), place[lo+d+3])
 			}
 			for ; d < hi-lo; d++ {
-				t.add(float32(dot(q, docs[d*width:(d+1)*width])), int32(lo+d), place)
+				t.add(float32(dot(q, docs[d*width:(d+1)*width])), place[lo+d])
 			}
 		}
 	}
@@ -137,76 +131,73 @@ func dot4(q, d []float64) (a, b, c, e float64) {
 	return a, b, c, e
 }
 
-// top keeps the k best documents as a heap with the worst at its root.
+// top keeps the k best documents: all of them until there are k, then as a heap with the worst at its root.
 type top struct {
-	k      int
-	scores []float32
-	docs   []int32
-	nan    bool
+	k     int
+	found []candidate
+	nan   bool
 }
 
-// worse reports whether (s, d) comes after (t, e): a lower score, or an earlier id where scores tie.
-func worse(s float32, d int32, t float32, e int32, place []int32) bool {
-	return s < t || s == t && place[d] < place[e]
+// candidate is a document by its place in the order of ids.
+type candidate struct {
+	score float32
+	place int32
 }
 
-func (t *top) add(score float32, doc int32, place []int32) {
-	if score != score {
+// after reports whether a is ranked after b: by a lower score, or by an earlier id where scores tie.
+func (a candidate) after(b candidate) bool {
+	return a.score < b.score || a.score == b.score && a.place < b.place
+}
+
+func (t *top) add(score float32, place int32) {
+	c := candidate{score, place}
+	switch {
+	case score != score:
 		t.nan = true
-		return
-	}
-	if len(t.docs) == t.k {
-		if !worse(t.scores[0], t.docs[0], score, doc, place) {
-			return
+	case len(t.found) < t.k:
+		if t.found = append(t.found, c); len(t.found) == t.k {
+			for i := t.k/2 - 1; i >= 0; i-- {
+				t.down(i)
+			}
 		}
-		t.scores[0], t.docs[0] = score, doc
-		t.down(place)
-		return
-	}
-	t.scores, t.docs = append(t.scores, score), append(t.docs, doc)
-	for i := len(t.docs) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !worse(t.scores[i], t.docs[i], t.scores[up], t.docs[up], place) {
-			return
-		}
-		t.swap(i, up)
-		i = up
+	case t.found[0].after(c):
+		t.found[0] = c
+		t.down(0)
 	}
 }
 
-func (t *top) down(place []int32) {
-	for i := 0; ; {
+// down restores the heap below i.
+func (t *top) down(i int) {
+	for {
 		child := 2*i + 1
-		if child >= len(t.docs) {
+		if child >= len(t.found) {
 			return
 		}
-		if r := child + 1; r < len(t.docs) && worse(t.scores[r], t.docs[r], t.scores[child], t.docs[child], place) {
+		if r := child + 1; r < len(t.found) && t.found[r].after(t.found[child]) {
 			child = r
 		}
-		if !worse(t.scores[child], t.docs[child], t.scores[i], t.docs[i], place) {
+		if !t.found[child].after(t.found[i]) {
 			return
 		}
-		t.swap(i, child)
+		t.found[i], t.found[child] = t.found[child], t.found[i]
 		i = child
 	}
 }
 
-func (t *top) swap(i, j int) {
-	t.scores[i], t.scores[j] = t.scores[j], t.scores[i]
-	t.docs[i], t.docs[j] = t.docs[j], t.docs[i]
-}
-
-func (t *top) hits(ids []string) ([]Hit, error) {
-	if t.nan {
-		return nil, fmt.Errorf("a score that is not a number: %w", ErrNonFinite)
-	}
-	hits := make([]Hit, len(t.docs))
-	for i, d := range t.docs {
-		hits[i] = Hit{Document: ids[d], Score: float64(t.scores[i])}
+// hits returns the documents best first; sorted has the ids in order.
+func (t *top) hits(sorted []string) ([]Hit, error) {
+	slices.SortFunc(t.found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.place, a.place))
+	})
+	hits := make([]Hit, len(t.found))
+	for i, c := range t.found {
+		hits[i] = Hit{Document: sorted[c.place], Score: float64(c.score)}
 		if math.IsInf(hits[i].Score, 0) {
 			return nil, fmt.Errorf("an infinite score: %w", ErrNonFinite)
 		}
 	}
-	slices.SortFunc(hits, Single.compare)
+	if t.nan {
+		return nil, fmt.Errorf("a score that is not a number: %w", ErrNonFinite)
+	}
 	return hits, nil
 }
