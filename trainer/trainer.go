@@ -53,6 +53,9 @@ func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Tra
 	if err != nil {
 		return nil, err
 	}
+	if m.Architecture().Shift {
+		config.Loss.Shift = true // the family's head predicts the next token, masked or not
+	}
 	if d, ok := dev.(interface{ Pool() *pool.Pool }); ok && o.Pool == nil {
 		o.Pool = d.Pool()
 	}
