@@ -23,7 +23,7 @@ func LogSumExp(p *pool.Pool, lse, scores []float32, n int, scale float32, mask [
 			row := maskedRow(b.f[:n], scores[r*n:(r+1)*n], scale, rowMask(mask, r, n))
 			top := vecMax(row)
 			if n == 0 || math.IsInf(float64(top), -1) {
-				lse[r] = float32(math.Inf(-1))
+				lse[r] = emptyRow(row)
 				continue
 			}
 			sum := 0.0
@@ -34,6 +34,16 @@ func LogSumExp(p *pool.Pool, lse, scores []float32, n int, scale float32, mask [
 			lse[r] = float32(float64(top) + math.Log(sum))
 		}
 	})
+}
+
+// emptyRow is the result of a row without a maximum: NaN if it holds one (a maximum passes it over), else -Inf.
+func emptyRow(row []float32) float32 {
+	for _, v := range row {
+		if v != v {
+			return v
+		}
+	}
+	return float32(math.Inf(-1))
 }
 
 // SoftmaxGradient sets dst[r, j] = weights[r] * (exp(scale * scores[r, j] - lse[r]) - [j = targets[r]]), 0 where masked;

@@ -100,6 +100,52 @@ func TestCrossEntropy(t *testing.T) {
 	})
 }
 
+// A poisoned value must reach the result, or the step would go on without its row.
+func TestNaNPasses(t *testing.T) {
+	nan := float32(math.NaN())
+	eachLevel(t, func(t *testing.T) {
+		for _, all := range []bool{false, true} {
+			poison := func(n, at int) []float32 {
+				x := between(rand.New(rand.NewPCG(1, 1)), n, -1, 1)
+				for i := range x {
+					if all || i == at {
+						x[i] = nan
+					}
+				}
+				return x
+			}
+			bad := func(name string, x []float32) {
+				for _, v := range x {
+					if v != v {
+						return
+					}
+				}
+				t.Errorf("%s of a NaN (all %v) has no NaN", name, all)
+			}
+			x := poison(100, 37)
+			y, lse := make([]float32, 100), make([]float32, 1)
+			LogSumExp(nil, lse, x, 100, 3, []uint64{2, 0})
+			bad("LogSumExp", lse)
+			SoftmaxGradient(nil, y, x, lse, []int32{3}, []float32{1}, 100, 3, nil)
+			bad("SoftmaxGradient", y)
+			if loss := CrossEntropy(nil, poison(100, 37), []int32{3}, []float32{1}, 100); loss == loss {
+				t.Errorf("CrossEntropy of a NaN (all %v) = %v", all, loss)
+			}
+			RMSNorm(nil, y, x, x, nil, 1e-6)
+			bad("RMSNorm", y)
+			Normalize(nil, y, x, nil, 100)
+			bad("Normalize", y)
+			SwiGLU(nil, y[:50], x, 50)
+			bad("SwiGLU", y[:50])
+			h := Heads{1, 1, 10}
+			out, lses := make([]float32, 40), make([]float32, 4)
+			Attention(nil, out, lses, poison(120, 35), []int32{0, 4}, h, Mask{}, 1) // of query 1
+			bad("Attention", out[10:20])
+			bad("Attention's lse", lses[1:2])
+		}
+	})
+}
+
 func TestContrastRows(t *testing.T) {
 	const seed, scale = 15, 20
 	t.Logf("seed %d", seed)

@@ -42,27 +42,36 @@ func (a *arena) take(n int) []float32 {
 func blockRows(d int) int { return max(1, 8192/max(d, 1)) }
 
 // forRows calls f on blocks of rows of a [t, d] matrix.
-func forRows(p *pool.Pool, t, d int, f func(lo, hi int)) {
-	n := blockRows(d)
-	if t <= n {
-		if t > 0 {
-			f(0, t)
-		}
-		return
-	}
-	p.For((t+n-1)/n, func(i int) { f(i*n, min(t, (i+1)*n)) })
-}
+func forRows(p *pool.Pool, t, d int, f func(lo, hi int)) { forBlocks(p, t, blockRows(d), f) }
 
 // forFlat calls f on blocks of n values.
-func forFlat(p *pool.Pool, n int, f func(lo, hi int)) {
-	const block = 16384
-	if n <= block {
+func forFlat(p *pool.Pool, n int, f func(lo, hi int)) { forBlocks(p, n, 16384, f) }
+
+// blockLoop is a loop over blocks; its body is bound once, so that lending it allocates nothing.
+type blockLoop struct {
+	n, step int
+	f       func(lo, hi int)
+	body    func(i int)
+}
+
+var blockLoops = sync.Pool{New: func() any {
+	l := new(blockLoop)
+	l.body = func(i int) { l.f(i*l.step, min(l.n, (i+1)*l.step)) }
+	return l
+}}
+
+func forBlocks(p *pool.Pool, n, step int, f func(lo, hi int)) {
+	if n <= step {
 		if n > 0 {
 			f(0, n)
 		}
 		return
 	}
-	p.For((n+block-1)/block, func(i int) { f(i*block, min(n, (i+1)*block)) })
+	l := blockLoops.Get().(*blockLoop)
+	l.n, l.step, l.f = n, step, f
+	p.For((n+step-1)/step, l.body)
+	l.f = nil
+	blockLoops.Put(l)
 }
 
 // reduceBlocks is how many blocks a sum over t rows is cut into, and their rows: a function of the shape alone.
@@ -81,10 +90,10 @@ func sumRows(p *pool.Pool, dst []float32, t int, f func(partial []float32, lo, h
 	n := len(dst)
 	b := lend(blocks * n)
 	defer b.giveBack()
-	p.For(blocks, func(i int) {
-		partial := b.f[i*n : (i+1)*n]
+	forBlocks(p, t, rows, func(lo, hi int) {
+		partial := b.f[lo/rows*n : (lo/rows+1)*n]
 		clear(partial)
-		f(partial, i*rows, min(t, (i+1)*rows))
+		f(partial, lo, hi)
 	})
 	for i := range blocks {
 		vecAdd(dst, dst, b.f[i*n:(i+1)*n])
