@@ -188,12 +188,16 @@ func (s *Snapshot) gather(path, prefix string, tensors []Tensor) ([]float32, err
 	if tensors == nil {
 		tensors = s.Tensors
 	}
-	out := []float32{}
+	size := 0
 	for _, t := range tensors {
 		info, ok := f.Info(prefix + t.Name)
 		if !ok || info.DType != safetensors.F32 || !slices.Equal(info.Shape, t.Shape) {
 			return nil, fmt.Errorf("%s: tensor %q is %s %v, want F32 %v", path, prefix+t.Name, info.DType, info.Shape, t.Shape)
 		}
+		size += info.Elements()
+	}
+	out := make([]float32, 0, size)
+	for _, t := range tensors {
 		if out, err = f.Float32(out, prefix+t.Name); err != nil {
 			return nil, err
 		}
