@@ -23,8 +23,9 @@ import (
 //
 //	go test -run - -bench SGEMM -benchtime 150ms ./trainer/engine/cpu/gemm
 //
-// One thread is timed by its CPU time, so that other load does not show; two threads by wall time, and
-// repetitions in which the process had less than 90 % of two processors are dropped (if all are, "cpus" shows it).
+// One thread is timed by its CPU time, so that other load does not show; two threads by wall time. Dropped are
+// repetitions in which the peak moved by more than 20 % (the other thread of the core woke up) or in which two threads
+// had less than 90 % of two processors; if that leaves none, "peak-moved" and "cpus" tell.
 
 func clock(id int32) time.Duration {
 	var ts unix.Timespec
@@ -64,7 +65,7 @@ func probeRate(p *pool.Pool) float64 {
 func measure(b *testing.B, p *pool.Pool, flop float64, f func()) (rate, share float64) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	type rep struct{ rate, share, cpus float64 }
+	type rep struct{ rate, share, cpus, moved float64 }
 	var reps []rep
 	f() // warm
 	for b.Loop() {
@@ -81,17 +82,19 @@ func measure(b *testing.B, p *pool.Pool, flop float64, f func()) (rate, share fl
 			took = clock(unix.CLOCK_THREAD_CPUTIME_ID) - thread
 		}
 		r := flop * float64(n) / took.Seconds()
-		reps = append(reps, rep{r, r / ((peak + probeRate(p)) / 2), cpus})
+		after := probeRate(p)
+		reps = append(reps, rep{r, r / ((peak + after) / 2), cpus, max(peak, after) / min(peak, after)})
 	}
 	slices.SortFunc(reps, func(x, y rep) int { return cmp.Compare(x.share, y.share) })
-	served := slices.Clone(reps)
-	if p.Threads() > 1 {
-		served = slices.DeleteFunc(served, func(x rep) bool { return x.cpus < 0.9*float64(p.Threads()) })
-	}
+	served := slices.DeleteFunc(slices.Clone(reps), func(x rep) bool {
+		return x.moved > 1.2 || p.Threads() > 1 && x.cpus < 0.9*float64(p.Threads())
+	})
 	if len(served) == 0 {
-		served = reps // the figure "cpus" tells that the machine was not ours
+		served = reps
 	}
 	m := served[len(served)/2]
+	b.ReportMetric(float64(len(served)), "reps")
+	b.ReportMetric(m.moved, "peak-moved")
 	b.ReportMetric(m.rate/1e9, "GFLOP/s")
 	b.ReportMetric(100*m.share, "%peak")
 	b.ReportMetric(0, "ns/op")
