@@ -135,7 +135,7 @@ func (b *Base) read(g group, dst []float32) error {
 	return nil
 }
 
-// random initialises a preset: norms 1, biases 0, matrices uniform with the standard deviation of initRange, those that
+// random initialises a preset: norms 1, biases 0, matrices uniform with standard deviation initRange, those that
 // write to the residual stream smaller by sqrt(2 layers) (Radford et al. 2019). Uniform numbers are exact on
 // every machine; normal ones would need a logarithm.
 func (b *Base) random(g group, dst []float32) {
@@ -148,7 +148,7 @@ func (b *Base) random(g group, dst []float32) {
 			dst[i] = 1
 		}
 	default:
-		std := initRange(g)
+		std := initRange
 		if strings.HasSuffix(g.key, ".o") || strings.HasSuffix(g.key, ".down") {
 			std /= math.Sqrt(float64(2 * a.Layers))
 		}
@@ -157,13 +157,9 @@ func (b *Base) random(g group, dst []float32) {
 	}
 }
 
-// initRange is the standard deviation of a preset's random matrix.
-func initRange(g group) float64 {
-	if g.key == "embed" || g.key == "head" {
-		return 0.02
-	}
-	return 1 / math.Sqrt(float64(g.shape[1]))
-}
+// initRange is the standard deviation of every random matrix of a preset. With it the blocks add to the residual stream
+// no more than the token embeddings are, so that an untrained model already pools words: 1/sqrt(fan-in) drowns them.
+const initRange = 0.02
 
 // share returns a group's weights on a device, loaded once for all models of the process.
 func (b *Base) share(dev engine.Device, g group) (engine.Tensor, error) {
