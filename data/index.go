@@ -194,11 +194,11 @@ type source struct {
 func (s *source) record(row uint32) (record, error) {
 	raw := make([]byte, s.sizes[row])
 	if _, err := s.file.ReadAt(raw, s.offsets[row]); err != nil {
-		return record{}, fmt.Errorf("read row %d of %s at byte %d: %w", row, s.path, s.offsets[row], err)
+		return record{}, fmt.Errorf("read %s: %w (%w)", s.where(row), s.changed(), err)
 	}
 	rec, err := s.parse(raw)
 	if err != nil {
-		return record{}, fmt.Errorf("read row %d of %s: the file has changed since it was indexed: %w", row, s.path, err)
+		return record{}, fmt.Errorf("read %s: %w (%w)", s.where(row), s.changed(), err)
 	}
 	return rec, nil
 }
@@ -207,9 +207,19 @@ func (s *source) record(row uint32) (record, error) {
 func (s *source) check(row uint32, rec *record, i int) error {
 	lo, hi := s.texts(row)
 	if i >= len(rec.texts) || len(rec.texts) != hi-lo || rec.hash(i) != s.hashes[lo+i] {
-		return fmt.Errorf("read %s: the file has changed since it was indexed", s.where(row))
+		return fmt.Errorf("read %s: %w", s.where(row), s.changed())
 	}
 	return nil
+}
+
+// ErrChanged says that a file is no longer what was indexed.
+var ErrChanged = errors.New("the file has changed since it was indexed")
+
+func (s *source) changed() error {
+	if s.copied > 0 {
+		return fmt.Errorf("%w: its decompressed copy %s is damaged; remove it and start again", ErrChanged, s.file.Name())
+	}
+	return ErrChanged
 }
 
 // where names a row for people.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -203,6 +204,27 @@ func TestChangedFileIsNoticed(t *testing.T) {
 	if want := path + ":15: the file has changed since it was indexed"; got == nil || !strings.Contains(got.Error(), want) {
 		t.Errorf("Shard of a changed file = %v, want %q", got, want)
 	}
+}
+
+// What is kept in memory of a file does not grow with its texts.
+func TestMemory(t *testing.T) {
+	const rows, long = 500, 40_000
+	var b strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&b, `{"query":"query %d","positive":"doc %d %s"}`+"\n", i, i, strings.Repeat("words ", long/6))
+	}
+	path := write(t, "rows.jsonl.gz", b.String())
+	b.Reset()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := open(t, Order{Batch: 8, MaxLength: 16}, t.TempDir(), Source{Path: path})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > rows*long/20 {
+		t.Errorf("Open keeps %d bytes of %d bytes of texts", grown, rows*long)
+	}
+	shards(t, s, 0)
 }
 
 func TestSkip(t *testing.T) {

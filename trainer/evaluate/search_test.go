@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/counterpoint-ml/counterpoint/data"
-	"github.com/counterpoint-ml/counterpoint/data/golden"
 	"pgregory.net/rapid"
 )
 
@@ -116,7 +115,7 @@ func (blanks) Digest() string { return "blanks" }
 // The quickstart's README names the figures of its own BM25, whose splitting of words it does not tell: about one
 // query of 500 is ranked otherwise.
 func TestLexicalQuickstart(t *testing.T) {
-	suite, err := data.OpenSuite(data.SuiteConfig{Path: golden.Data(t, "quickstart/dev"), MaxLength: 512}, blanks{}, t.TempDir(), slog.New(slog.DiscardHandler))
+	suite, err := data.OpenSuite(data.SuiteConfig{Path: "../../configs/quickstart/dev", MaxLength: 512}, blanks{}, t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
