@@ -337,6 +337,17 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
+func BenchmarkBatchMixed(b *testing.B) {
+	s := setOf(b, Order{Batch: 512, Group: 4, HardNegatives: 1, MaxLength: 512, Seed: 1}, nil, distinct(100_000), distinct(50_000), distinct(20_000))
+	step := int64(1_000_000)
+	for b.Loop() {
+		if _, err := s.Batch(step); err != nil {
+			b.Fatal(err)
+		}
+		step++
+	}
+}
+
 func BenchmarkEpoch(b *testing.B) {
 	s := setOf(b, Order{Batch: 512, HardNegatives: 1, MaxLength: 512, Seed: 1}, nil, distinct(100_000))
 	for e := int64(0); b.Loop(); e++ {
