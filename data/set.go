@@ -183,6 +183,17 @@ func (s *Set) Sources() []string {
 	return names
 }
 
+// Instruction returns what is put before the first source's queries: its instruction, or else the task of its
+// first row. A suite without an instruction of its own takes it, since a query is to be embedded as in training.
+func (s *Set) Instruction() (string, error) {
+	src := s.sources[0]
+	rec, err := src.record(0)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(src.prefix(&rec, 0), ": "), nil
+}
+
 // Where names a row for people: its file and line.
 func (s *Set) Where(source int32, row int64) string {
 	if source < 0 || int(source) >= len(s.sources) || row < 0 || row >= int64(s.sources[source].rows()) {

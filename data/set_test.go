@@ -118,6 +118,9 @@ func TestBatchSlots(t *testing.T) {
 			path := write(t, name, someRows(40))
 			order := Order{Batch: 8, HardNegatives: 1, MaxLength: 12, ShardTokens: 40, Seed: 7}
 			s := open(t, order, t.TempDir(), Source{Path: path, Document: "passage"})
+			if got, err := s.Instruction(); err != nil || got != "find it" {
+				t.Errorf("Instruction() = %q, %v, want %q", got, err, "find it")
+			}
 			for step := range int64(12) {
 				h, slots := shards(t, s, step)
 				draws := s.Draws(step)
