@@ -22,6 +22,7 @@ func strip256() string {
 	a.f("MOVQ %d(DI), %s", offRS, regRS)
 	a.f("MOVQ %d(DI), %s", offCS, regCS)
 	a.f("MOVQ %d(DI), %s", offLDB, regLDB)
+	a.f("MOVQ %d(DI), %s", offAhead, regAhead)
 	a.f("MOVQ %d(DI), %s", offN, regN)
 	a.f("MOVQ %d(DI), %s", offB, regPanel)
 	a.f("MOVQ %d(DI), %s", offC, regC)
@@ -90,6 +91,9 @@ func (a *asm) tile256(r int, side string, masked bool) {
 		} else {
 			a.f("VMOVUPS %d(%s), Y%d", 32*j, regB, j)
 		}
+	}
+	if !masked {
+		a.f("PREFETCHT0 (%s)(%s*1)", regB, regAhead)
 	}
 	for i := range r {
 		t := fmt.Sprintf("Y%d", 2+i%2)
