@@ -197,3 +197,33 @@ func TestAddRefusesOtherExponents(t *testing.T) {
 		t.Error("different sums have one digest")
 	}
 }
+
+// Any changed bit of any value, any exponent, and any exchange of two values shows.
+func TestDigestShowsEveryChange(t *testing.T) {
+	r := random(t)
+	s := NewSum([]int32{3, -4}, Block+77)
+	for i := range s.Values {
+		s.Values[i] = r.Int64()
+	}
+	want := s.Digest(nil)
+	for range 300 {
+		c := s.Clone()
+		for range 1 + r.IntN(3) { // flips of one bit position in one lane must not cancel
+			c.Values[r.IntN(len(c.Values)/4)*4] ^= math.MinInt64
+		}
+		if !slices.Equal(c.Values, s.Values) && c.Digest(nil) == want {
+			t.Fatal("changed signs have the same digest")
+		}
+		i, j := r.IntN(len(s.Values)), r.IntN(len(s.Values))
+		c = s.Clone()
+		c.Values[i], c.Values[j] = c.Values[j], c.Values[i]
+		if i != j && c.Digest(nil) == want {
+			t.Fatalf("values %d and %d exchanged have the same digest", i, j)
+		}
+		c = s.Clone()
+		c.Values[i] ^= int64(uint64(1) << r.IntN(64))
+		if c.Digest(nil) == want {
+			t.Fatalf("one changed bit of value %d has the same digest", i)
+		}
+	}
+}

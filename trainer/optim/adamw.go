@@ -1,11 +1,8 @@
 package optim
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math"
-	"unsafe"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
@@ -117,26 +114,14 @@ func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
 	return norm
 }
 
-// Digest returns the tree hash of the parameters and both moments: SHA-256 over the SHA-256 of every block's w, m
-// and v, little-endian.
+// Digest returns the tree hash of the parameters and both moments, block by block.
 func (a *AdamW) Digest() string {
-	leaves := make([][sha256.Size]byte, a.blocks())
+	leaves := make([]fixed.Leaf, a.blocks())
 	a.run(len(leaves), func(i int) {
 		lo, hi := a.block(i)
-		h := sha256.New()
 		for _, x := range [][]float32{a.Weights, a.First, a.Second} {
-			h.Write(littleEndian(x[lo:hi]))
+			leaves[i].Write(fixed.Bytes(x[lo:hi]))
 		}
-		h.Sum(leaves[i][:0])
 	})
-	root := sha256.New()
-	for i := range leaves {
-		root.Write(leaves[i][:])
-	}
-	return hex.EncodeToString(root.Sum(nil))
-}
-
-// littleEndian views values as the bytes that they are in memory on every platform this project builds for.
-func littleEndian(x []float32) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), len(x)*4)
+	return fixed.Root(leaves, uint64(len(a.Weights)))
 }
