@@ -90,18 +90,28 @@ type gradient struct {
 	scale                     float32
 }
 
+// nearKeys is how many values of a head's keys stay in the second-level cache, with its values and both gradients, while
+// all queries of a chunk pass over them: 512 KiB for the four.
+const nearKeys = 1 << 15
+
 // chunk runs query tiles [first, last) of a key/value head against all keys. It stores dQ, and dK and dV either in sum
 // [2, n, pad] or, when sum is nil, in dqkv.
 func (g *gradient) chunk(start, n, kv, first, last int, sum []float32) {
 	d, pad, width := g.h.Dim, pad8(g.h.Dim), g.h.Width()
-	buf := lend(6*tileSize*pad + 2*tileSize*tileSize + 4*n*pad + 64)
+	near := max(tileSize, nearKeys/pad&^(tileSize-1))
+	tiles := 1
+	if n > near {
+		tiles = last - first
+	}
+	buf := lend((4+tiles)*tileSize*pad + 2*tileSize*tileSize + 4*n*pad + 64)
 	defer buf.giveBack()
 	a := arena{buf.f}
 	w := workspace{
 		q: a.take(tileSize * pad), qt: a.take(tileSize * pad), do: a.take(tileSize * pad), dot: a.take(tileSize * pad),
-		dq: a.take(tileSize * pad), s: a.take(tileSize * tileSize), dp: a.take(tileSize * tileSize),
+		s: a.take(tileSize * tileSize), dp: a.take(tileSize * tileSize),
 		k: a.take(n * pad), v: a.take(n * pad),
 	}
+	dq := a.take(tiles * tileSize * pad)
 	direct := sum == nil
 	if direct {
 		sum = a.take(2 * n * pad)
@@ -111,8 +121,11 @@ func (g *gradient) chunk(start, n, kv, first, last int, sum []float32) {
 	row := g.qkv[start*width:]
 	scaleRows(w.k, pad, row[(g.h.Query+kv)*d:], width, n, d, one, 0)
 	scaleRows(w.v, pad, row[(g.h.Query+g.h.KV+kv)*d:], width, n, d, one, 0)
-	for block := first; block < last; block++ {
-		g.tile(tileOf(start, n, kv, block, g.h, g.m), &w)
+	for lo := 0; lo < n; lo += near {
+		for block := first; block < last; block++ {
+			w.dq = dq[(block-first)%tiles*tileSize*pad:]
+			g.tile(tileOf(start, n, kv, block, g.h, g.m), &w, lo, min(n, lo+near))
+		}
 	}
 	if direct {
 		storeKV(g.dqkv, sum, start, n, kv, g.h)
@@ -122,7 +135,12 @@ func (g *gradient) chunk(start, n, kv, first, last int, sum []float32) {
 // workspace holds copies of a head's rows (k, v and their gradients [n, pad]) and of a tile's (the others).
 type workspace struct{ q, qt, do, dot, dq, s, dp, k, v, dk, dv []float32 }
 
-func (g *gradient) tile(t tile, w *workspace) {
+// tile runs a query tile against the keys from .. to; dQ is kept in w.dq and stored with the last of its keys.
+func (g *gradient) tile(t tile, w *workspace, from, to int) {
+	from, to = max(from, t.firstK), min(to, t.endK)
+	if from >= to {
+		return
+	}
 	h, d, pad, width := g.h, g.h.Dim, pad8(g.h.Dim), g.h.Width()
 	cols, rows := t.columns(), t.hi-t.lo
 	var lo, hi [tileSize]int32
@@ -142,8 +160,8 @@ func (g *gradient) tile(t tile, w *workspace) {
 	}
 	transpose(w.qt, tileSize, w.q, pad, pad8(cols), pad)
 	transpose(w.dot, tileSize, w.do, pad, pad8(cols), pad)
-	for j0 := t.firstK; j0 < t.endK; j0 += tileSize {
-		keys := min(tileSize, t.endK-j0)
+	for j0 := from; j0 < to; j0 += tileSize {
+		keys := min(tileSize, to-j0)
 		k, v := w.k[j0*pad:], w.v[j0*pad:]
 		multiply(keys, cols, d, k, pad, 1, w.qt, tileSize, w.s, tileSize, false)
 		multiply(keys, cols, d, v, pad, 1, w.dot, tileSize, w.dp, tileSize, false)
@@ -154,6 +172,9 @@ func (g *gradient) tile(t tile, w *workspace) {
 		multiply(keys, d, cols, w.s, tileSize, 1, w.do, pad, w.dv[j0*pad:], pad, true)
 		multiply(keys, d, cols, w.dp, tileSize, 1, w.q, pad, w.dk[j0*pad:], pad, true)
 		multiply(cols, d, keys, w.dp, 1, tileSize, k, pad, w.dq, pad, j0 > t.firstK)
+	}
+	if to < t.endK {
+		return
 	}
 	for i := range t.heads {
 		at := (t.start+t.lo)*width + (t.head+i)*d

@@ -1,31 +1,60 @@
+//go:build linux
+
 package simd
 
 import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"testing"
-	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
 	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
 
-// Benchmarks run in one thread and report GB/s of what is read and written, or GFLOP/s; compare these with
-// BenchmarkMultiply, the same kernel on operands in the first-level cache, read in the same run.
+// Benchmarks run in one thread and report GB/s of what is read and written, or GFLOP/s and the share of the
+// FMA peak read in the same run.
 //
 //	go test -bench . -run '^$' -benchtime 300ms ./trainer/engine/cpu/simd
 
-// best runs f and reports the rates of its fastest repetition, for machines that other work shares.
-func best(b *testing.B, flops float64, tokens int, f func()) {
-	fastest := math.Inf(1)
-	for b.Loop() {
-		start := time.Now()
-		f()
-		fastest = min(fastest, time.Since(start).Seconds())
+// threadTime is the CPU time of this thread, in which other load does not show.
+func threadTime() float64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		panic(err)
 	}
-	b.ReportMetric(flops/fastest/1e9, "best-GFLOP/s")
+	return float64(ts.Nano()) / 1e9
+}
+
+// rate repeats f and reports the median rate and the median share of the FMA peak read beside each repetition, for as
+// long as the repetition took: the other thread of a shared core halves both.
+func rate(b *testing.B, flops float64, tokens int, f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	f()
+	var rates, shares []float64
+	for b.Loop() {
+		start := threadTime()
+		f()
+		took := threadTime() - start
+		flop, begin := 0.0, threadTime()
+		for threadTime()-begin < took {
+			flop += gemm.Probe(2000)
+		}
+		peak := flop / (threadTime() - begin)
+		rates, shares = append(rates, flops/took), append(shares, flops/took/peak)
+	}
+	slices.Sort(rates)
+	slices.Sort(shares)
+	middle := rates[len(rates)/2]
+	b.ReportMetric(middle/1e9, "GFLOP/s")
+	b.ReportMetric(100*shares[len(shares)/2], "%peak")
 	if tokens > 0 {
-		b.ReportMetric(float64(tokens)/fastest, "best-tokens/s")
+		b.ReportMetric(float64(tokens)*middle/flops, "tokens/s")
 	}
 }
 
@@ -69,10 +98,10 @@ func benchmarkAttention(b *testing.B, r *rand.Rand, c attentionCase) {
 	}
 	flops := 4 * scores * float64(h.Query*h.Dim)
 	b.Run("forward", func(b *testing.B) {
-		best(b, flops, tokens, func() { Attention(nil, out, lse, qkv, cu, h, c.m, 0.125) })
+		rate(b, flops, tokens, func() { Attention(nil, out, lse, qkv, cu, h, c.m, 0.125) })
 	})
 	b.Run("backward", func(b *testing.B) {
-		best(b, 2.5*flops, tokens, func() { AttentionBackward(nil, dqkv, qkv, out, lse, dout, cu, h, c.m, 0.125) })
+		rate(b, 2.5*flops, tokens, func() { AttentionBackward(nil, dqkv, qkv, out, lse, dout, cu, h, c.m, 0.125) })
 	})
 }
 
@@ -83,7 +112,7 @@ func BenchmarkMultiply(b *testing.B) {
 		b.Run(fmt.Sprint(s), func(b *testing.B) {
 			m, n, k := s[0], s[1], s[2]
 			x, y, z := normals(r, m*k), normals(r, k*n), normals(r, m*n)
-			best(b, 100*2*float64(m*n*k), 0, func() {
+			rate(b, 100*2*float64(m*n*k), 0, func() {
 				for range 100 {
 					multiply(m, n, k, x, k, 1, y, n, z, n, false)
 				}
