@@ -71,9 +71,9 @@ func (r *round) contrast(ctx context.Context) (loss float64, err error) {
 		return 0, fmt.Errorf("step %d, gather embeddings: %w", r.step, err)
 	}
 	h := r.header
-	if want := h.Slots * r.model.Width(); len(rows) != want || len(h.Docs) != h.Slots-h.Queries {
-		return 0, fmt.Errorf("step %d: %d gathered values and %d documents, want %d values of %d slots, %d of them queries",
-			r.step, len(rows), len(h.Docs), want, h.Slots, h.Queries)
+	if want := h.Slots * r.model.Width(); h.Queries < 1 || len(h.Docs) < h.Queries || len(h.Docs) != h.Slots-h.Queries || len(rows) != want {
+		return 0, fmt.Errorf("step %d: a batch of %d slots, %d queries and %d documents with %d gathered values, want slots = queries + documents, no fewer documents than queries, and %d values",
+			r.step, h.Slots, h.Queries, len(h.Docs), len(rows), want)
 	}
 	batch := contrastive.Batch{Queries: h.Queries, Docs: h.Docs}
 	loss, r.dE = contrastive.InfoNCE(r.pool, rows, r.model.Width(), batch, r.config.Loss.Options())
@@ -87,6 +87,9 @@ func (r *round) contrast(ctx context.Context) (loss float64, err error) {
 func (r *round) attempt(ctx context.Context) (err error) {
 	if r.tries, err = r.fleet.Attempt(ctx); err != nil {
 		return fmt.Errorf("step %d, attempt: %w", r.step, err)
+	}
+	if n := r.tries.Shards; n < 1 || n > fixed.MaxShards {
+		return fmt.Errorf("step %d, attempt %d: %d shards, want 1 to %d", r.step, r.tries.Number, n, fixed.MaxShards)
 	}
 	r.sum, r.lent = r.spare, false // the sum of the step before: that step is committed
 	r.sum.Reset(fixed.Exponents(r.tries.Maxima, r.offsets.Tensors(), r.tries.Shards))
@@ -123,7 +126,10 @@ func (r *round) gradient(shard *data.Shard) (loss float64, err error) {
 	if r.dE != nil {
 		d := r.model.Width()
 		dE := make([]float32, 0, len(shard.Texts)*d)
-		for _, t := range shard.Texts {
+		for i, t := range shard.Texts {
+			if t.Slot < 0 || int(t.Slot) >= r.header.Slots {
+				return 0, fmt.Errorf("step %d, shard %d: text %d has slot %d, the batch has %d", r.step, shard.Index, i, t.Slot, r.header.Slots)
+			}
 			dE = append(dE, r.dE[int(t.Slot)*d:int(t.Slot+1)*d]...)
 		}
 		err = r.model.EmbedBackward(batch, dE, r.grad, r.kept[shard.Index])

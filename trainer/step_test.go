@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +36,12 @@ func newTest(t testing.TB, kind string, o Options) (*Trainer, *toy) {
 		t.Fatal(err)
 	}
 	return tr, m
+}
+
+func threads(t *testing.T, n int) *pool.Pool {
+	p := pool.New(n)
+	t.Cleanup(p.Close)
+	return p
 }
 
 // stepBatch is the batch of a step: the same for every run of a test.
@@ -88,7 +95,7 @@ func TestFleetDoesNotShowInTheResult(t *testing.T) {
 					}
 					fleet := make([]*Trainer, workers)
 					for w := range fleet {
-						fleet[w], _ = newTest(t, kind, Options{Pool: pool.New(1 + w%2), Keep: []int64{0, 1 << 20, 1000}[w%3]})
+						fleet[w], _ = newTest(t, kind, Options{Pool: threads(t, 1+w%2), Keep: []int64{0, 1 << 20, 1000}[w%3]})
 					}
 					trainWithHub(t, seed, kind, fleet, want, events)
 				}
@@ -156,7 +163,7 @@ func TestThreadsAndKeptActivationsDoNotShow(t *testing.T) {
 	for _, kind := range kinds {
 		one, _ := newTest(t, kind, Options{})
 		want := alone(t, one, seed, kind)
-		for _, o := range []Options{{Pool: pool.New(2)}, {Keep: 1 << 30}, {Keep: 900, Pool: pool.New(3)}} {
+		for _, o := range []Options{{Pool: threads(t, 2)}, {Keep: 1 << 30}, {Keep: 900, Pool: threads(t, 3)}} {
 			tr, m := newTest(t, kind, o)
 			for i, got := range alone(t, tr, seed, kind) {
 				compare(t, fmt.Sprintf("%s, keeping %d bytes, step %d", kind, o.Keep, i), got, want[i])
@@ -262,5 +269,53 @@ func TestNonFiniteNamesStepShardAndRows(t *testing.T) {
 				t.Errorf("%s: the parameters changed by a step that failed", kind)
 			}
 		}
+	}
+}
+
+// tampered is a Solo that tells a worker something impossible.
+type tampered struct {
+	*Solo
+	shards  int
+	closing []int
+}
+
+func (f tampered) Attempt(ctx context.Context) (Attempt, error) {
+	a, err := f.Solo.Attempt(ctx)
+	a.Shards = f.shards
+	return a, err
+}
+
+func (f tampered) Close(ctx context.Context) (Closing, error) {
+	c, err := f.Solo.Close(ctx)
+	c.Shards = append(c.Shards, f.closing...)
+	return c, err
+}
+
+// What comes from the network and cannot be is an error that says so, never a panic, and changes nothing.
+func TestImpossibleMessagesAreErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		want string
+		edit func(h *data.Header, shards []*data.Shard, f *tampered)
+	}{
+		{"an attempt of no shards", "0 shards", func(_ *data.Header, _ []*data.Shard, f *tampered) { f.shards = 0 }},
+		{"a closing of an unknown shard", "shard 99", func(_ *data.Header, _ []*data.Shard, f *tampered) { f.closing = []int{99} }},
+		{"a slot beyond the batch", "slot 1000000", func(_ *data.Header, s []*data.Shard, _ *tampered) { s[0].Texts[0].Slot = 1000000 }},
+		{"fewer documents than queries", "documents", func(h *data.Header, _ []*data.Shard, _ *tampered) { h.Docs = h.Docs[:2] }},
+		{"no queries", "0 queries", func(h *data.Header, _ []*data.Shard, _ *tampered) { h.Queries = 0 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tr, _ := newTest(t, contrastive.InfoNCEKind, Options{})
+			header, shards := stepBatch(1, contrastive.InfoNCEKind, 0)
+			f := tampered{Solo: NewSolo(tr, shards, header.Slots), shards: len(shards)}
+			c.edit(&header, shards, &f)
+			before := tr.Digest()
+			if _, err := tr.Step(t.Context(), header, 0, f); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Step = %v, want an error with %q", err, c.want)
+			}
+			if tr.Digest() != before || tr.Steps() != 0 {
+				t.Error("the parameters changed")
+			}
+		})
 	}
 }
