@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -112,6 +113,13 @@ func readState(dir string) (*state, error) {
 	var s state
 	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var spec bytes.Buffer // without the file's indentation, so that its digest is the identity again
+	if len(s.Spec) > 0 {
+		if err := json.Compact(&spec, s.Spec); err != nil {
+			return nil, fmt.Errorf("%s: spec: %w", path, err)
+		}
+		s.Spec = spec.Bytes()
 	}
 	return &s, nil
 }

@@ -65,7 +65,7 @@ type Origin struct {
 	ParameterDigest string             `json:"parameters"` // committed digest of the parameters
 	Version         string             `json:"version"`    // of the code
 	Metrics         map[string]float64 `json:"metrics,omitempty"`
-	Spec            json.RawMessage    `json:"-"` // the settings that Identity is the digest of, as a JSON object; kept in state.json
+	Spec            json.RawMessage    `json:"-"` // the settings that Identity is the digest of, as json.Marshal writes them; kept in state.json
 }
 
 // state is state.json: what Load needs besides the tensors.

@@ -41,6 +41,17 @@ func ReadFiles(dir string) (Files, error) {
 	return f, nil
 }
 
+// Contents returns the files that are there by name, to be written into another folder.
+func (f Files) Contents() map[string][]byte {
+	out := map[string][]byte{}
+	for name, content := range map[string][]byte{FileName: f.Tokenizer, ConfigName: f.Config, vocabName: f.Vocab, mergesName: f.Merges} {
+		if content != nil {
+			out[name] = content
+		}
+	}
+	return out
+}
+
 // Open reads the tokenizer of a model's folder: tokenizer.json, or vocab.json with merges.txt; the roles of
 // special tokens come from tokenizer_config.json.
 func Open(dir string) (*Tokenizer, error) {

@@ -1,6 +1,8 @@
 package tiny
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -9,6 +11,27 @@ import (
 )
 
 var _ data.Tokenizer = (*tokenize.Tokenizer)(nil)
+
+// TestFilesMakeAFolder writes the files as a checkpoint does and opens the folder.
+func TestFilesMakeAFolder(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range Files().Contents() {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := tokenize.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Digest() != want.Digest() || got.Specials() != want.Specials() || got.Size() != want.Size() {
+		t.Errorf("the folder's tokenizer is %s, %v, %d tokens, want %s, %v, %d", got.Digest(), got.Specials(), got.Size(), want.Digest(), want.Specials(), want.Size())
+	}
+}
 
 func TestOpen(t *testing.T) {
 	tok, err := Open()
