@@ -236,4 +236,3 @@ func alternative(t *testing.T, dir string) string {
 	}
 	return out
 }
-

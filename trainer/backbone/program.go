@@ -74,12 +74,13 @@ func (m *Model) frame(p *program) (*engine.Frame, error) {
 		arena = m.idle[best]
 		m.idle = append(m.idle[:best], m.idle[best+1:]...)
 	} else {
-		if n := len(m.idle); n > 0 { // too small: replaced, so that arenas do not pile up
+		if n := len(m.idle); n > 0 { // all too small: one is replaced, so that arenas do not pile up
 			m.idle[n-1].Free()
 			m.idle = m.idle[:n-1]
 		}
+		const page = 1 << 16
 		var err error
-		if arena, err = m.dev.Alloc(p.Bytes()); err != nil {
+		if arena, err = m.dev.Alloc(page * int64(bucket(int((p.Bytes()+page-1)/page)))); err != nil {
 			return nil, fmt.Errorf("model: activations: %w", err)
 		}
 	}
