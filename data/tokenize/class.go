@@ -92,10 +92,7 @@ func (c *class) run(s string, limit int) (size, count int) {
 	return size, count
 }
 
-// The white space of Rust's and Oniguruma's \s, and the word characters of \w.
-var (
-	space = newClass([]classItem{{table: unicode.White_Space}}, false)
-	word  = newClass([]classItem{
-		{table: unicode.L}, {table: unicode.M}, {table: unicode.N}, {table: unicode.Pc}, {table: unicode.Other_Alphabetic}, {lo: 0x200c, hi: 0x200d},
-	}, false)
-)
+// word is \w of Rust's expressions: what a single_word token must not touch.
+var word = newClass([]classItem{
+	{table: unicode.L}, {table: unicode.M}, {table: unicode.N}, {table: unicode.Pc}, {table: unicode.Other_Alphabetic}, {lo: 0x200c, hi: 0x200d},
+}, false)

@@ -89,11 +89,11 @@ func buildNormalizer(text json.RawMessage, depth int) (normalizer, error) {
 			return replaceNormalizer{*s, part.Content}, nil
 		}
 		if part.Pattern.Regex == nil {
-			return nil, errors.New("Replace: no pattern")
+			return nil, errors.New("a Replace without a pattern")
 		}
 		p, err := compilePattern(*part.Pattern.Regex)
 		if err != nil {
-			return nil, fmt.Errorf("Replace: %w", err)
+			return nil, fmt.Errorf("in Replace: %w", err)
 		}
 		return patternNormalizer{p, part.Content}, nil
 	}
@@ -142,7 +142,7 @@ func buildStages(text json.RawMessage, depth int) ([]stage, error) {
 	case "Split":
 		s, err := buildSplit(part.Pattern, part.Behavior, part.Invert)
 		if err != nil {
-			return nil, fmt.Errorf("Split: %w", err)
+			return nil, fmt.Errorf("in Split: %w", err)
 		}
 		return []stage{s}, nil
 	case "Digits":
@@ -155,7 +155,7 @@ func buildStages(text json.RawMessage, depth int) ([]stage, error) {
 			s.scheme = "never"
 		}
 		if s.mark == "" || s.scheme != "always" && s.scheme != "first" && s.scheme != "never" {
-			return nil, fmt.Errorf("Metaspace: replacement %q, prepend_scheme %q (always, first and never are allowed)", s.mark, s.scheme)
+			return nil, fmt.Errorf("in Metaspace: replacement %q, prepend_scheme %q (always, first and never are allowed)", s.mark, s.scheme)
 		}
 		return []stage{s}, nil
 	}
@@ -231,12 +231,12 @@ func buildDecoder(text json.RawMessage, depth int) (decoder, error) {
 		return fuseDecoder{}, nil
 	case "Strip":
 		if part.Content == "" || part.Start < 0 || part.Stop < 0 {
-			return nil, fmt.Errorf("Strip: content %q, start %d, stop %d", part.Content, part.Start, part.Stop)
+			return nil, fmt.Errorf("in Strip: content %q, start %d, stop %d", part.Content, part.Start, part.Stop)
 		}
 		return stripDecoder{part.Content, part.Start, part.Stop}, nil
 	case "Replace":
 		if part.Pattern.String == nil || *part.Pattern.String == "" {
-			return nil, errors.New("Replace: only a String pattern is supported")
+			return nil, errors.New("in Replace: only a String pattern is supported")
 		}
 		return replaceDecoder{*part.Pattern.String, part.Content}, nil
 	case "Metaspace":
