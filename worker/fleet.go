@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,15 @@ type fleet struct {
 	maxima  []float32 // that the attempt's exponents come from
 	shards  int
 	begun   map[work]int64 // shards that the trainer was given, and under which lease epoch
-	refused map[work]int64 // the epoch under which a report was refused
-	closed  int32          // number of the closing that Reduce succeeded under
+	refused map[work]refusal
+	closed  int32 // number of the closing that Reduce succeeded under
+}
+
+// refusal is the lease epoch under which a report was refused. The shard is begun again under a newer lease, or when
+// the round still says that it is this worker's after a while.
+type refusal struct {
+	epoch int64
+	at    time.Time
 }
 
 // work is a phase of a shard.
@@ -49,7 +57,7 @@ var _ trainer.Fleet = (*fleet)(nil)
 func newFleet(s *session, j *job, r *wire.Round, header data.Header) *fleet {
 	return &fleet{
 		session: s, j: j, number: r.Number, kind: r.Kind, step: r.Step, suite: r.Suite, header: header, attempt: r.Attempt,
-		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]int64{},
+		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]refusal{},
 	}
 }
 
@@ -104,12 +112,8 @@ func (f *fleet) enter(r *wire.Round) {
 		return
 	}
 	f.attempt = r.Attempt
-	for w := range f.begun {
-		if w.phase == trainer.Backward {
-			delete(f.begun, w)
-			delete(f.refused, w)
-		}
-	}
+	maps.DeleteFunc(f.begun, func(w work, _ int64) bool { return w.phase == trainer.Backward })
+	maps.DeleteFunc(f.refused, func(w work, _ refusal) bool { return w.phase == trainer.Backward })
 	f.ledger.forget(trainer.Backward)
 }
 
@@ -138,11 +142,14 @@ func (f *fleet) Leased(ctx context.Context, phase trainer.Phase) iter.Seq2[*data
 				return
 			}
 			f.lookAhead(r, phase)
+			t := time.NewTimer(f.timeout)
 			select {
 			case <-changed:
 			case <-rows:
+			case <-t.C:
 			case <-ctx.Done():
 			}
+			t.Stop()
 		}
 	}
 }
@@ -162,7 +169,10 @@ func (f *fleet) next(r *wire.Round, phase trainer.Phase) []int {
 		}
 		for shard := l.Lo; shard < min(l.Hi, r.Shards); shard++ {
 			w := work{phase, shard}
-			if _, begun := f.begun[w]; begun || f.refused[w] >= l.Epoch && f.refused[w] > 0 {
+			if _, begun := f.begun[w]; begun {
+				continue
+			}
+			if x, refused := f.refused[w]; refused && l.Epoch <= x.epoch && time.Since(x.at) < 2*f.timeout {
 				continue
 			}
 			if phase == trainer.Embed && embedded[shard] {
@@ -317,7 +327,7 @@ func (f *fleet) Done(ctx context.Context, done trainer.Done) (bool, error) {
 	if err == nil && !accepted {
 		f.mu.Lock()
 		w := work{trainer.Backward, done.Shard}
-		f.refused[w] = max(f.begun[w], 1)
+		f.refused[w] = refusal{f.begun[w], time.Now()}
 		delete(f.begun, w)
 		f.mu.Unlock()
 	}

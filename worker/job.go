@@ -30,6 +30,7 @@ type job struct {
 	copies *copies
 	saver  *saver
 	kicked chan struct{} // wakes the driver
+	moved  chan struct{} // wakes the beats: the parameters are others
 
 	mu      sync.Mutex // guards what beats tell
 	beat    wire.Beat
@@ -39,7 +40,7 @@ type job struct {
 // newJob prepares for a run; the driver builds the trainer.
 func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 	j := &job{
-		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), log: a.Log.With("run", info.Name),
+		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: a.Log.With("run", info.Name),
 		beat: wire.Beat{State: -1}, steps: -1,
 	}
 	j.run.Files = &Files{link: a.Link, run: info.ID, cache: a.Cache, timeout: timeout}
@@ -73,6 +74,7 @@ func (j *job) build(ctx context.Context) error {
 	j.trainer = t
 	j.now(t.Steps(), t.Digest())
 	j.say("", 0)
+	j.hurry()
 	j.log.Info("trainer ready", "parameters", t.Size(), "seconds", time.Since(began).Seconds())
 	return nil
 }
@@ -88,6 +90,7 @@ func (j *job) restore(state trainer.State, digest string) error {
 		return fmt.Errorf("restore step %d: parameters have digest %s, %s is committed", state.Step, got, digest)
 	}
 	j.now(state.Step, got)
+	j.hurry()
 	return nil
 }
 
@@ -99,6 +102,14 @@ func (j *job) now(steps int64, digest string) {
 	j.beat.State, j.beat.Parameters, j.beat.Size = steps, digest, 0
 	if j.trainer != nil {
 		j.beat.Size = int64(j.trainer.Size())
+	}
+}
+
+// hurry sends a heartbeat now: somebody waits for these parameters.
+func (j *job) hurry() {
+	select {
+	case j.moved <- struct{}{}:
+	default:
 	}
 }
 

@@ -160,8 +160,13 @@ func (s *session) beat(ctx context.Context) error {
 				s.view.offer(pulse.Round)
 			}
 		}
+		var moved chan struct{}
+		if job := s.started.Load(); job != nil {
+			moved = job.moved
+		}
 		select {
 		case <-ticker.C:
+		case <-moved:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -243,13 +248,10 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 	if r == nil || r.Run != j.run.ID {
 		return false, s.idle(r)
 	}
-	switch r.State {
-	case wire.Finished, wire.Failed, wire.Cancelled:
-		if s.OneRun && !s.job.saver.pending(r, s.id) {
-			return false, errOver
-		}
-		return false, s.idle(r)
-	case wire.Paused:
+	if ended(r) && s.OneRun && !j.saver.pending(r, s.id) {
+		return false, errOver
+	}
+	if ended(r) || r.State == wire.Paused {
 		return false, s.idle(r)
 	}
 	j.saver.copy(r, s.id, j)
@@ -313,7 +315,7 @@ func (s *session) round(ctx context.Context, number int64) (context.Context, con
 	s.busy.Go(func() {
 		for {
 			r, changed := s.view.now()
-			if r.Number != number || r.Kind == 0 || over(r) || member(r, s.id) == nil || r.State == wire.Failed || r.State == wire.Cancelled {
+			if r.Number != number || r.Kind == 0 || over(r) || member(r, s.id) == nil || ended(r) {
 				cancel()
 			}
 			select {

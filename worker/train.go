@@ -65,26 +65,40 @@ func (s *session) applied(r *wire.Round, closing int32, out trainer.Outcome) {
 	}
 }
 
+// following returns a context that ends when this worker is no longer a member that is behind, the run is over, the
+// worker drains, or ok is false of the newest round.
+func (s *session) following(ctx context.Context, ok func(*wire.Round) bool) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.busy.Go(func() {
+		for {
+			r, changed := s.view.now()
+			me := member(r, s.id)
+			if me == nil || !me.Behind || ended(r) || !ok(r) {
+				cancel()
+			}
+			select {
+			case <-changed:
+			case <-s.drain:
+				cancel()
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	})
+	return ctx, cancel
+}
+
 // takeTotal applies the total of a round that does not need this worker's sum: a follower's step.
 func (s *session) takeTotal(ctx context.Context, r *wire.Round) (bool, error) {
 	j := s.job
 	j.say("following", 0)
 	defer j.say("", 0)
-	rctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.busy.Go(func() { // a newer closing, or a round gone by, is another question
-		for {
-			now, changed := s.view.now()
-			if c := s.view.closing(r.Step); c != r || now.Number > r.Number+remembered {
-				cancel()
-			}
-			select {
-			case <-changed:
-			case <-rctx.Done():
-				return
-			}
-		}
+	rctx, cancel := s.following(ctx, func(now *wire.Round) bool { // a newer closing, or a round long gone, is another question
+		return s.view.closing(r.Step) == r && now.Number <= r.Number+remembered
 	})
+	defer cancel()
 	total, err := j.group.Follow(rctx, collective.Step{
 		Self: s.id, Round: r.Number, Attempt: r.Attempt, Size: int64(j.trainer.Size()), Closing: r.Closing,
 		Others: others(r, s.id), Share: true,
@@ -112,6 +126,7 @@ func (s *session) takeTotal(ctx context.Context, r *wire.Round) (bool, error) {
 		return false, err
 	}
 	s.applied(r, r.Closing.Number, out)
+	j.hurry()
 	return true, nil
 }
 
@@ -135,7 +150,12 @@ func (s *session) follow(ctx context.Context, r *wire.Round, me *wire.Member) (b
 		}
 		return s.load(ctx, r)
 	}
-	state, err := s.copyState(ctx, me.Peer)
+	cctx, cancel := s.following(ctx, func(r *wire.Round) bool {
+		now := member(r, s.id)
+		return now != nil && now.Peer == me.Peer
+	})
+	state, err := s.copyState(cctx, me.Peer)
+	cancel()
 	if err == nil {
 		err = j.restore(state, s.view.digest(state.Step))
 	}

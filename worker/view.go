@@ -79,6 +79,11 @@ func (v *view) digest(step int64) string {
 // over reports whether the round's step is committed, so that nothing is left to do for it.
 func over(r *wire.Round) bool { return r.Commit != nil && r.Commit.Round >= r.Number }
 
+// ended reports whether the run of a round goes no further.
+func ended(r *wire.Round) bool {
+	return r.State == wire.Finished || r.State == wire.Failed || r.State == wire.Cancelled
+}
+
 // member returns a worker's entry in a round, or nil.
 func member(r *wire.Round, worker string) *wire.Member {
 	for i := range r.Members {

@@ -1,0 +1,316 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
+)
+
+const (
+	vocabulary = 23
+	width      = 4
+	queries    = 9
+)
+
+// toy is a Trainer that costs nothing and whose every value depends on all values before it: embeddings on the
+// parameters, gradients on all embeddings, the loss on both. At step inflated gradients are beyond any bound that the
+// history suggests; at step broken they are NaN. Step is the page of package trainer, in miniature.
+type toy struct {
+	w, m, v          []float32 // [vocabulary*width]
+	steps            int64
+	maxima           []float32
+	attempt          int32
+	inflated, broken int64
+	pause            time.Duration // per shard
+	corrected        int
+}
+
+func newToy() *toy {
+	r := rand.New(rand.NewPCG(1, 2))
+	t := &toy{inflated: 3, broken: -1}
+	for range vocabulary * width {
+		t.w, t.m, t.v = append(t.w, float32(r.NormFloat64())), append(t.m, 0), append(t.v, 0)
+	}
+	return t
+}
+
+func (t *toy) Width() int   { return width }
+func (t *toy) Size() int    { return len(t.w) }
+func (t *toy) Steps() int64 { return t.steps }
+
+func (t *toy) State() trainer.State {
+	return trainer.State{
+		Step: t.steps, Parameters: slices.Clone(t.w), First: slices.Clone(t.m), Second: slices.Clone(t.v),
+		Maxima: slices.Clone(t.maxima), Attempt: t.attempt,
+	}
+}
+
+func (t *toy) Restore(s trainer.State) error {
+	if len(s.Parameters) != len(t.w) || len(s.First) != len(t.w) || len(s.Second) != len(t.w) {
+		return fmt.Errorf("state of %d parameters, want %d", len(s.Parameters), len(t.w))
+	}
+	t.steps, t.maxima, t.attempt = s.Step, slices.Clone(s.Maxima), s.Attempt
+	t.w, t.m, t.v = slices.Clone(s.Parameters), slices.Clone(s.First), slices.Clone(s.Second)
+	return nil
+}
+
+func (t *toy) Digest() string { return wire.DigestRows(nil, slices.Concat(t.w, t.m, t.v)) }
+
+func (t *toy) Embed(shard *data.Shard) ([]float32, error) {
+	rows := make([]float32, len(shard.Texts)*width)
+	for k, x := range shard.Texts {
+		for _, id := range x.Tokens {
+			for i := range width {
+				rows[k*width+i] += t.w[int(id)*width+i]
+			}
+		}
+	}
+	return rows, nil
+}
+
+// gradient of a shard given all rows [R, width].
+func (t *toy) gradient(step int64, shard *data.Shard, rows []float32) []float32 {
+	mean := score(rows) / float64(len(rows))
+	g := make([]float32, len(t.w))
+	for _, x := range shard.Texts {
+		for _, id := range x.Tokens {
+			for i := range width {
+				g[int(id)*width+i] += float32(math.Tanh(float64(rows[int(x.Slot)*width+i])-mean)) + float32(x.Slot)*0.01
+			}
+		}
+	}
+	for i := range g {
+		if step == t.inflated {
+			g[i] *= 1e6
+		}
+		if step == t.broken {
+			g[i] = float32(math.NaN())
+		}
+	}
+	return g
+}
+
+func (t *toy) Step(ctx context.Context, header data.Header, step int64, fleet trainer.Fleet) (trainer.Outcome, error) {
+	none := trainer.Outcome{}
+	if step != t.steps {
+		return none, fmt.Errorf("step %d: the parameters are those after %d steps", step, t.steps)
+	}
+	for shard, err := range fleet.Leased(ctx, trainer.Embed) {
+		if err != nil {
+			return none, err
+		}
+		rows, _ := t.Embed(shard)
+		if err := fleet.Share(ctx, shard, rows); err != nil {
+			return none, err
+		}
+	}
+	rows, err := fleet.Gather(ctx)
+	if err != nil {
+		return none, err
+	}
+	o := fixed.NewOffsets(len(t.w))
+	shards, added := map[int]*data.Shard{}, map[int]bool{}
+	var sum, total *fixed.Sum
+	var try trainer.Attempt
+	var closing trainer.Closing
+	for again := trainer.ErrOverflow; again != nil; {
+		if errors.Is(again, trainer.ErrOverflow) {
+			if try, err = fleet.Attempt(ctx); err != nil {
+				return none, err
+			}
+			sum, added = fixed.NewSum(fixed.Exponents(try.Maxima, 1, try.Shards), len(t.w)), map[int]bool{}
+		}
+		for shard, err := range fleet.Leased(ctx, trainer.Backward) {
+			if err != nil {
+				return none, err
+			}
+			if added[shard.Index] {
+				return none, fmt.Errorf("shard %d was leased twice", shard.Index)
+			}
+			time.Sleep(t.pause)
+			shards[shard.Index] = shard
+			g := t.gradient(step, shard, rows)
+			done := trainer.Done{Shard: shard.Index, Maxima: make([]float32, 1), Tokens: shard.Tokens(), Seconds: 1e-3}
+			done.NonFinite = !fixed.Maxima(done.Maxima, g, o, nil)
+			accepted, err := fleet.Done(ctx, done)
+			if err != nil {
+				return none, err
+			}
+			if done.NonFinite {
+				return none, &trainer.NonFiniteError{Step: step, Shard: shard.Index, What: "the gradient"}
+			}
+			if accepted {
+				sum.Quantise(g, o, 1)
+				added[shard.Index] = true
+			}
+		}
+		if closing, again = fleet.Close(ctx); again == nil {
+			for i, shard := range shards {
+				named := slices.Contains(closing.Shards, i)
+				if named != added[i] {
+					sign := int64(1)
+					if !named {
+						sign = -1
+					}
+					sum.Quantise(t.gradient(step, shard, rows), o, sign)
+					added[i] = named
+					t.corrected++
+				}
+			}
+			total, again = fleet.Reduce(ctx, closing, sum)
+		}
+		if again != nil && !errors.Is(again, trainer.ErrOverflow) && !errors.Is(again, trainer.ErrReleased) {
+			return none, again
+		}
+	}
+	out, err := t.Apply(header, step, total, closing.Loss, closing.Maxima, try.Number)
+	out.Loss = score(rows)
+	return out, err
+}
+
+func (t *toy) Apply(_ data.Header, step int64, total *fixed.Sum, loss float64, maxima []float32, attempt int32) (trainer.Outcome, error) {
+	if step != t.steps || len(total.Values) != len(t.w) || len(maxima) != 1 {
+		return trainer.Outcome{}, fmt.Errorf("apply step %d after %d, %d values, %d maxima", step, t.steps, len(total.Values), len(maxima))
+	}
+	g := make([]float32, len(t.w))
+	total.Float(g, fixed.NewOffsets(len(g)))
+	for i, x := range g {
+		x = float32(math.Tanh(float64(x)))
+		t.m[i] = float32(0.9*t.m[i]) + float32(0.1*x)
+		t.v[i] += float32(x * x)
+		t.w[i] -= float32(0.05 * t.m[i])
+	}
+	t.steps, t.maxima, t.attempt = step+1, slices.Clone(maxima), attempt
+	return trainer.Outcome{Step: t.steps, Loss: loss, Gradient: total.Digest(nil), Parameters: t.Digest(), Maxima: maxima, Attempt: attempt}, nil
+}
+
+// batch is the global batch of a step, or with step < 0 the texts of suite -1-step: pure in it.
+func batch(step int64) (data.Header, []data.Shard) {
+	r := rand.New(rand.NewPCG(77, uint64(step)))
+	h := data.Header{Step: step, Queries: queries, Negatives: make([]int32, queries), Slots: 2 * queries}
+	var shards []data.Shard
+	for slot := range 2 * queries {
+		x := data.Text{Slot: int32(slot), Row: int64(slot), Doc: uint64(slot + 1)}
+		if slot >= queries {
+			x.Role = data.Positive
+			h.Docs = append(h.Docs, x.Doc)
+		}
+		for range 1 + r.IntN(6) {
+			x.Tokens = append(x.Tokens, int32(r.IntN(vocabulary)))
+		}
+		if slot%2 == 0 {
+			shards = append(shards, data.Shard{Index: len(shards)})
+		}
+		last := &shards[len(shards)-1]
+		last.Texts = append(last.Texts, x)
+	}
+	for i := range shards {
+		h.Tokens = append(h.Tokens, int32(shards[i].Tokens()))
+	}
+	return h, shards
+}
+
+// alone returns the outcomes of an undisturbed run without any fleet, and the scores of the suite by step.
+func alone(t testing.TB, steps int64) ([]trainer.Outcome, map[int64]float64) {
+	tr := newToy()
+	var out []trainer.Outcome
+	scores := map[int64]float64{0: suiteScore(tr)}
+	for step := range steps {
+		h, shards := batch(step)
+		fleet := &solo{toy: tr, shards: shards, rows: make([]float32, h.Slots*width), observed: tr.maxima}
+		o, err := tr.Step(t.Context(), h, step, fleet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, o)
+		scores[step+1] = suiteScore(tr)
+	}
+	return out, scores
+}
+
+// solo is a trainer.Fleet of nobody else.
+type solo struct {
+	*toy
+	shards   []data.Shard
+	rows     []float32
+	try      int32
+	base     []float32
+	observed []float32
+}
+
+func (s *solo) Leased(context.Context, trainer.Phase) iter.Seq2[*data.Shard, error] {
+	return func(yield func(*data.Shard, error) bool) {
+		for i := range s.shards {
+			if !yield(&s.shards[i], nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *solo) Share(_ context.Context, shard *data.Shard, rows []float32) error {
+	for k, x := range shard.Texts {
+		copy(s.rows[int(x.Slot)*width:], rows[k*width:(k+1)*width])
+	}
+	return nil
+}
+
+func (s *solo) Gather(context.Context) ([]float32, error) { return s.rows, nil }
+
+func (s *solo) Attempt(context.Context) (trainer.Attempt, error) {
+	s.base, s.observed = s.observed, make([]float32, 1)
+	return trainer.Attempt{Number: s.try, Maxima: s.base, Shards: len(s.shards)}, nil
+}
+
+func (s *solo) Done(_ context.Context, d trainer.Done) (bool, error) {
+	s.observed[0] = max(s.observed[0], d.Maxima[0])
+	return true, nil
+}
+
+func (s *solo) Close(context.Context) (trainer.Closing, error) {
+	if _, over := fixed.Exceeds(s.observed, fixed.Exponents(s.base, 1, len(s.shards)), len(s.shards)); over {
+		s.try++
+		return trainer.Closing{}, trainer.ErrOverflow
+	}
+	c := trainer.Closing{Number: 1, Maxima: s.observed}
+	for i := range s.shards {
+		c.Shards = append(c.Shards, i)
+	}
+	return c, nil
+}
+
+func (s *solo) Reduce(_ context.Context, _ trainer.Closing, sum *fixed.Sum) (*fixed.Sum, error) {
+	return sum, nil
+}
+
+func suiteScore(tr *toy) float64 {
+	h, shards := batch(-1)
+	rows := make([]float32, h.Slots*width)
+	for i := range shards {
+		got, _ := tr.Embed(&shards[i])
+		for k, x := range shards[i].Texts {
+			copy(rows[int(x.Slot)*width:], got[k*width:(k+1)*width])
+		}
+	}
+	return score(rows)
+}
+
+// score depends on every row and on its place.
+func score(rows []float32) float64 {
+	s := 0.0
+	for i, x := range rows {
+		s += float64(x) * float64(i%7+1)
+	}
+	return s
+}
