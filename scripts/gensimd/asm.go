@@ -74,8 +74,6 @@ func (a *asm) op(name string, operands ...any) {
 	fmt.Fprintf(a, "\t%s %s\n", name, strings.Join(text, ", "))
 }
 
-func (a *asm) comment(format string, args ...any) { fmt.Fprintf(a, "\t// "+format+"\n", args...) }
-
 func (a *asm) label(name string) { fmt.Fprintf(a, "%s:\n", name) }
 
 // fresh returns a label used nowhere else in the file.

@@ -35,8 +35,13 @@ func (a *asm) exp(x, t, p, m int) {
 		name string
 		f    float64
 	}{
-		{"expP4", 1.3981999507e-3}, {"expP3", 8.3334519073e-3}, {"expP2", 4.1665795894e-2},
-		{"expP1", 1.6666665459e-1}, {"expP0", 5.0000001201e-1}, {"expOne", 1}, {"expOne", 1},
+		{"expP4", 1.3981999507e-3},
+		{"expP3", 8.3334519073e-3},
+		{"expP2", 4.1665795894e-2},
+		{"expP1", 1.6666665459e-1},
+		{"expP0", 5.0000001201e-1},
+		{"expOne", 1},
+		{"expOne", 1},
 	} {
 		a.op("VFMADD213PS", a.word(c.name, bits(c.f)), x, p)
 	}

@@ -97,7 +97,7 @@ var attentionCases = []attentionCase{
 	{[]int{70}, Heads{1, 1, 200}, Mask{}},
 	{[]int{4097}, Heads{1, 1, 8}, Mask{Causal: true, Window: 100}}, // the backward cuts it in chunks
 	{[]int{1100, 3}, Heads{2, 1, 4}, Mask{Window: 40}},
-	{[]int{450}, Heads{1, 1, 80}, Mask{Causal: true}}, // keys beyond nearKeys
+	{[]int{420}, Heads{1, 1, 128}, Mask{Causal: true, Window: 40}}, // keys beyond nearKeys
 }
 
 func wide(x []float32) []float64 {

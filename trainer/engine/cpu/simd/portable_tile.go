@@ -9,7 +9,17 @@ func multiplyGo(m, n, k int, a []float32, ai, ak int, b []float32, ldb int, c []
 		if !add {
 			clear(row)
 		}
-		for l := range k {
+		l := 0
+		for ; l+4 <= k; l += 4 { // four rows of B for one pass over C
+			at := i*ai + l*ak
+			a0, a1, a2, a3 := a[at], a[at+ak], a[at+2*ak], a[at+3*ak]
+			b0, b1 := b[l*ldb:l*ldb+n], b[(l+1)*ldb:(l+1)*ldb+n]
+			b2, b3 := b[(l+2)*ldb:(l+2)*ldb+n], b[(l+3)*ldb:(l+3)*ldb+n]
+			for j, v := range row {
+				row[j] = v + (a0*b0[j] + a1*b1[j]) + (a2*b2[j] + a3*b3[j])
+			}
+		}
+		for ; l < k; l++ {
 			axpyGo(row, b[l*ldb:l*ldb+n], a[i*ai+l*ak])
 		}
 	}
