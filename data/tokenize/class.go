@@ -94,5 +94,5 @@ func (c *class) run(s string, limit int) (size, count int) {
 
 // word is \w of Rust's expressions: what a single_word token must not touch.
 var word = newClass([]classItem{
-	{table: unicode.L}, {table: unicode.M}, {table: unicode.N}, {table: unicode.Pc}, {table: unicode.Other_Alphabetic}, {lo: 0x200c, hi: 0x200d},
+	{table: unicode.L}, {table: unicode.M}, {table: unicode.Nd}, {table: unicode.Nl}, {table: unicode.Pc}, {table: unicode.Other_Alphabetic}, {lo: 0x200c, hi: 0x200d},
 }, false)

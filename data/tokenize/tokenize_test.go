@@ -216,3 +216,19 @@ func TestVocabMergesFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestSingleWord: what a token with single_word must not touch is \w of Rust's expressions.
+func TestSingleWord(t *testing.T) {
+	tok := openSynthetic(t, "added-flags")
+	id, ok := tok.ID("word")
+	if !ok {
+		t.Fatal("the file has no token word")
+	}
+	for beside, want := range map[string]bool{"½": true, "-": true, " ": true, "🙂": true, "": true, "Ⅷ": false, "7": false, "_": false, "é": false, "\u0301": false, "\u200d": false} {
+		for _, text := range []string{beside + "word", "word" + beside} {
+			if got := slices.Contains(tok.Encode(nil, text), id); got != want {
+				t.Errorf("Encode(%+q) finds the token: %t, want %t", text, got, want)
+			}
+		}
+	}
+}
