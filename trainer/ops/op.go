@@ -41,6 +41,18 @@ func (k Kind) hm() hm.Type {
 	}
 }
 
+// rank is the number of dimensions. gorgonia unifies tensor types of different rank, so ops check it themselves.
+func (k Kind) rank() int {
+	switch k {
+	case Matrix:
+		return 2
+	case Scalar:
+		return 0
+	default:
+		return 1
+	}
+}
+
 // Spec is an operation with all its attributes: a plain struct. Its printed form, types and fields, is hashed,
 // so two specs with different attributes are never merged.
 type Spec interface {
@@ -122,6 +134,12 @@ func (o *Op) InferShape(ds ...gorgonia.DimSizer) (tensor.Shape, error) {
 	shapes, err := gorgonia.DimSizersToShapes(ds)
 	if err != nil {
 		return nil, err
+	}
+	kinds, _ := o.Signature()
+	for i, k := range kinds {
+		if rank := len(shapes[i]); rank != k.rank() {
+			return nil, fmt.Errorf("%s of shapes %v: input %d has rank %d, want %d", Name(o.Spec), shapes, i, rank, k.rank())
+		}
 	}
 	s, err := o.Shape(shapes)
 	if err != nil {

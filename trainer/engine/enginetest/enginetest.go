@@ -146,6 +146,7 @@ func (p *problem) run(t *testing.T, dev engine.Device, slack int) (out []float32
 		t.Fatal(err)
 	}
 	defer arena.Free()
+	poison(t, dev, arena)
 	f := prog.Frame()
 	must(t, f.Bind(arena, p.at))
 	for i, l := range p.leaves {
@@ -265,4 +266,14 @@ func sameBits(t *testing.T, what string, got, want []float32) {
 			return
 		}
 	}
+}
+
+// poison fills memory with NaN: a kernel that reads what nobody wrote shows.
+func poison(t *testing.T, dev engine.Device, m engine.Memory) {
+	t.Helper()
+	bad := make([]float32, m.Bytes()/4)
+	for i := range bad {
+		bad[i] = float32(math.NaN())
+	}
+	must(t, dev.Write(engine.Tensor{Rank: 1, Shape: [2]int{len(bad)}, Mem: m}, engine.Bytes(bad)))
 }
