@@ -39,9 +39,9 @@ type Config struct {
 	Build func(ctx context.Context, run Run) (Trainer, error)
 	// Load reads the state in a checkpoint folder (wire.Round.Resume).
 	Load func(ctx context.Context, run Run, path string) (trainer.State, error)
-	// Write writes a checkpoint of state and returns its folder and the digest of its manifest. It runs beside the
-	// steps, on a copy.
-	Write func(ctx context.Context, run Run, state trainer.State, best bool) (path, manifest string, err error)
+	// Write writes a checkpoint of state, whose parameters have the digest, and returns its folder and the digest of its
+	// manifest. It runs beside the steps, on a copy.
+	Write func(ctx context.Context, run Run, state trainer.State, digest string) (path, manifest string, err error)
 	// Score turns the embeddings of a suite's texts, rows [header.Slots, width], into metrics.
 	Score func(ctx context.Context, run Run, suite int, header data.Header, rows []float32, width int) (map[string]float64, error)
 

@@ -39,7 +39,7 @@ func (l *leader) hire(t testing.TB, name string, change ...func(*Config, *toy)) 
 			}
 			return s, nil
 		},
-		Write: func(_ context.Context, _ Run, s trainer.State, _ bool) (string, string, error) {
+		Write: func(_ context.Context, _ Run, s trainer.State, _ string) (string, string, error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			path := fmt.Sprint("checkpoint-", s.Step)
@@ -313,12 +313,12 @@ func TestFailedCheckpointDoesNotStopTraining(t *testing.T) {
 	var once sync.Once
 	p := l.hire(t, "w", func(c *Config, _ *toy) {
 		write := c.Write
-		c.Write = func(ctx context.Context, run Run, s trainer.State, best bool) (path, manifest string, err error) {
+		c.Write = func(ctx context.Context, run Run, s trainer.State, digest string) (path, manifest string, err error) {
 			once.Do(func() { err = errors.New("no space left on device") })
 			if err != nil {
 				return "", "", err
 			}
-			return write(ctx, run, s, best)
+			return write(ctx, run, s, digest)
 		}
 	})
 	l.finish(t, []*person{p}, 30*time.Second)

@@ -190,7 +190,9 @@ func (l *leader) expire(id string) {
 	}
 	if r.Save != nil && r.Save.Worker == id {
 		if r.Save.Standby != id && l.find(r.Save.Standby) != nil {
-			r.Save.Worker = r.Save.Standby
+			save := *r.Save
+			save.Worker = save.Standby
+			r.Save = &save
 		} else {
 			r.Save = nil
 		}

@@ -27,6 +27,7 @@ type saver struct {
 
 	mu     sync.Mutex
 	state  *trainer.State // the newest copy asked for
+	digest string         // of its parameters
 	active bool
 	result *wire.Saved // of the newest writing
 	failed time.Time
@@ -74,13 +75,13 @@ func (s *saver) copy(r *wire.Round, worker string, j *job) {
 	}
 	if want && j.steps == r.Save.Step && (s.state == nil || s.state.Step != r.Save.Step) {
 		state := j.trainer.State()
-		s.state = &state
+		s.state, s.digest = &state, j.digest
 		s.result, s.failed = nil, time.Time{}
 	}
 }
 
 // begin starts to write the copy of step unless that was done, or is being done, or failed a moment ago.
-func (s *saver) begin(step int64, best bool, worker string) {
+func (s *saver) begin(step int64, worker string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active || s.state == nil || s.state.Step != step || s.agent.Write == nil {
@@ -90,10 +91,10 @@ func (s *saver) begin(step int64, best bool, worker string) {
 		return
 	}
 	s.active = true
-	state := *s.state
+	state, digest := *s.state, s.digest
 	s.writing.Go(func() {
 		began := time.Now()
-		path, manifest, err := s.agent.Write(s.ctx, s.run, state, best)
+		path, manifest, err := s.agent.Write(s.ctx, s.run, state, digest)
 		m := &wire.Saved{Run: s.run.ID, Step: step, Worker: worker, Path: path, Manifest: manifest, Seconds: time.Since(began).Seconds()}
 		if err != nil {
 			m.Err = err.Error()
@@ -133,7 +134,7 @@ func (s *session) save(ctx context.Context) {
 		r, changed := s.view.now()
 		if r != nil && r.Save != nil && r.Save.Worker == s.id {
 			step := r.Save.Step
-			saver.begin(step, r.Save.Best, s.id)
+			saver.begin(step, s.id)
 			m := saver.outcome(step)
 			if at := s.started.Load().at(); m == nil && at > step && !saver.holds(step) {
 				m = &wire.Saved{Run: r.Run, Step: step, Err: fmt.Sprintf("parameters of step %d are gone: this worker is at step %d", step, at)}

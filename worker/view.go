@@ -40,7 +40,7 @@ func (v *view) offer(r *wire.Round) {
 		v.digests[r.Commit.Step] = r.Commit.Parameters
 	}
 	for step, c := range v.closed {
-		withdrawn := c.Number == r.Number && r.Closing == nil
+		withdrawn := r.Kind == wire.Train && c.Number == r.Number && r.Closing == nil
 		again := step >= r.Step && c.Number != r.Number // the run was taken back to an earlier step
 		if step < r.Step-remembered || withdrawn || again {
 			delete(v.closed, step)
