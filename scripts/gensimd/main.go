@@ -1,4 +1,4 @@
-// Command gensimd writes the assembly of trainer/engine/cpu/simd and trainer/philox: each kernel is spelled once here,
+// Command gensimd writes the assembly of trainer/engine/cpu/simd: each kernel is spelled once here,
 // as a loop over vectors, and written for AVX-512 and for AVX2.
 //
 //	go run ./scripts/gensimd        # from the repository's root
@@ -32,7 +32,7 @@ func run(check bool) error {
 		}
 		files["trainer/engine/cpu/simd/gen_vector_"+name+"_amd64.s"] = file(wide, func(a *asm) { vectors(a); exact(a) })
 		files["trainer/engine/cpu/simd/gen_tile_"+name+"_amd64.s"] = file(wide, tiles)
-		files["trainer/philox/gen_philox_"+name+"_amd64.s"] = file(wide, philox)
+		files["trainer/engine/cpu/simd/gen_random_"+name+"_amd64.s"] = file(wide, philox)
 	}
 	stubs, err := format.Source(declarations())
 	if err != nil {

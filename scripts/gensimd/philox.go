@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// philox writes fill: blocks c0, c0+1, ... of Philox4x32-10, lanes blocks at a time, in the order of their counters.
+// philox writes random: blocks c0, c0+1, ... of Philox4x32-10, lanes blocks at a time, in the order of their counters.
 //
 // Lane l computes block 4*(l mod 4) + l/4 of 16 (2*(l mod 4) + l/4 of 8): the transpose of the four output words within
 // groups of four lanes then leaves consecutive blocks in each vector.
@@ -17,7 +17,7 @@ func philox(a *asm) {
 	if a.wide {
 		move = "VMOVDQA32"
 	}
-	f := a.begin("fill", "dst *uint32; n int; key, counter *uint32", "")
+	f := a.begin("random", "dst *uint32; n int; key, counter *uint32", "")
 	a.op("MOVQ", f["dst"], "DI")
 	a.op("MOVQ", f["n"], "CX")
 	a.op("MOVQ", f["key"], "SI")

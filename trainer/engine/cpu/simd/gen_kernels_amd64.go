@@ -87,6 +87,9 @@ func softmaxAVX2(s *float32, ld int, keys int, cols int, top *float32, sum *floa
 func gradAVX2(s *float32, dp *float32, ld int, keys int, cols int, lse *float32, delta *float32)
 
 //go:noescape
+func randomAVX2(dst *uint32, n int, key *uint32, counter *uint32)
+
+//go:noescape
 func expAVX512(dst *float32, x *float32, n int)
 
 //go:noescape
@@ -172,3 +175,6 @@ func softmaxAVX512(s *float32, ld int, keys int, cols int, top *float32, sum *fl
 
 //go:noescape
 func gradAVX512(s *float32, dp *float32, ld int, keys int, cols int, lse *float32, delta *float32)
+
+//go:noescape
+func randomAVX512(dst *uint32, n int, key *uint32, counter *uint32)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
@@ -217,6 +218,26 @@ func TestPool(t *testing.T) {
 				checkGradient(t, r, fmt.Sprintf("pooling %d dx", kind), x, dx, func(x []float64) float64 {
 					return inner(forward(x, skip, kind), dy)
 				})
+			}
+		}
+	})
+}
+
+func TestRandomEqualsPhilox(t *testing.T) {
+	const seed = 16
+	t.Logf("seed %d", seed)
+	eachLevel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		for _, n := range []int{0, 1, 3, 4, 31, 32, 33, 63, 64, 65, 127, 128, 256, 1027} {
+			k, c := philox.Key{r.Uint32(), r.Uint32()}, philox.Counter{r.Uint32(), r.Uint32(), r.Uint32(), r.Uint32()}
+			if n > 64 {
+				c[0] = 0xfffffff1 // wraps
+			}
+			got, want := make([]uint32, n+1), make([]uint32, n+1)
+			Random(got[:n], k, c)
+			philox.Fill(want[:n], k, c)
+			if !slices.Equal(got, want) {
+				t.Fatalf("Random of %d at key %x counter %x differs", n, k, c)
 			}
 		}
 	})

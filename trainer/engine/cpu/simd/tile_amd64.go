@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
+	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
 
 // The kernels whose arguments are not rows of one length.
@@ -146,4 +147,19 @@ func gradTile(s, dp []float32, ld, keys, cols int, lse, delta *[tileSize]float32
 	default:
 		gradGo(s, dp, ld, keys, cols, lse, delta)
 	}
+}
+
+// vecRandom writes a multiple of four numbers and returns how many.
+func vecRandom(dst []uint32, k *philox.Key, c *philox.Counter) (n int) {
+	switch isa.Active() {
+	case isa.AVX512:
+		if n = len(dst) &^ 63; n > 0 {
+			randomAVX512(&dst[0], n, &k[0], &c[0])
+		}
+	case isa.AVX2:
+		if n = len(dst) &^ 31; n > 0 {
+			randomAVX2(&dst[0], n, &k[0], &c[0])
+		}
+	}
+	return n
 }

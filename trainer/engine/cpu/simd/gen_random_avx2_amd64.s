@@ -72,8 +72,8 @@ DATA tailMask<>+56(SB)/4, $0x00000000
 DATA tailMask<>+60(SB)/4, $0x00000000
 GLOBL tailMask<>(SB), RODATA|NOPTR, $64
 
-// func fillAVX2(dst *uint32; n int; key, counter *uint32) 
-TEXT ·fillAVX2(SB), NOSPLIT, $0-32
+// func randomAVX2(dst *uint32; n int; key, counter *uint32) 
+TEXT ·randomAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ n+8(FP), CX
 	MOVQ key+16(FP), SI

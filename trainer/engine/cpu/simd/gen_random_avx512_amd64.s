@@ -94,8 +94,8 @@ DATA laneBlock<>+56(SB)/4, $0x0000000b
 DATA laneBlock<>+60(SB)/4, $0x0000000f
 GLOBL laneBlock<>(SB), RODATA|NOPTR, $64
 
-// func fillAVX512(dst *uint32; n int; key, counter *uint32) 
-TEXT ·fillAVX512(SB), NOSPLIT, $0-32
+// func randomAVX512(dst *uint32; n int; key, counter *uint32) 
+TEXT ·randomAVX512(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ n+8(FP), CX
 	MOVQ key+16(FP), SI
