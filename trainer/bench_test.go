@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,27 +58,40 @@ func (s size) bench(b *testing.B, dir, mode string) {
 	}
 	tr := onCPU(b, config, runtime.GOMAXPROCS(0), Options{Keep: 8 << 30})
 	batches := s.batches(b)
-	var rates []float64
+	var rates, cpu []float64
 	step := int64(0)
 	one := func() {
 		header, shards := tripleBatch(batches[int(step)%len(batches)])
-		start := time.Now()
+		start, used := time.Now(), cpuSeconds(b)
 		o, err := tr.Step(b.Context(), header, step, NewSolo(tr, shards, header.Slots))
 		if err != nil {
 			b.Fatal(err)
 		}
 		rates = append(rates, float64(o.Tokens)/time.Since(start).Seconds())
+		cpu = append(cpu, float64(o.Tokens)/(cpuSeconds(b)-used)*float64(runtime.GOMAXPROCS(0)))
 		step++
 	}
 	for range 3 { // the first steps of a run compile programs and repeat an attempt
 		one()
 	}
-	rates = rates[:0]
+	rates, cpu = rates[:0], cpu[:0]
 	for b.Loop() {
 		one()
 	}
 	slices.Sort(rates)
+	slices.Sort(cpu)
 	b.ReportMetric(rates[len(rates)/2], "tokens/s")
+	b.ReportMetric(cpu[len(cpu)/2], "tokens/cpu-s*threads") // what a quiet machine would give, at best
+}
+
+// cpuSeconds is the processor time of this process.
+func cpuSeconds(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 // triples are a step's texts as token ids: queries, positives, negatives.
@@ -179,8 +193,12 @@ func (s size) folder(b *testing.B) string {
 			out, in int
 			bias    bool
 		}{
-			{"self_attn.q_proj", s.d, s.d, true}, {"self_attn.k_proj", kv, s.d, true}, {"self_attn.v_proj", kv, s.d, true},
-			{"self_attn.o_proj", s.d, s.d, false}, {"mlp.gate_proj", s.ff, s.d, false}, {"mlp.up_proj", s.ff, s.d, false},
+			{"self_attn.q_proj", s.d, s.d, true},
+			{"self_attn.k_proj", kv, s.d, true},
+			{"self_attn.v_proj", kv, s.d, true},
+			{"self_attn.o_proj", s.d, s.d, false},
+			{"mlp.gate_proj", s.ff, s.d, false},
+			{"mlp.up_proj", s.ff, s.d, false},
 			{"mlp.down_proj", s.d, s.ff, false},
 		} {
 			add(layer+p.name+".weight", p.out, p.in)

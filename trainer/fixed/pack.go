@@ -70,13 +70,11 @@ func Unpack(values []int64, src []byte) (rest []byte, err error) {
 		if len(src) < size {
 			return nil, fmt.Errorf("unpack value %d of %d: %d bytes left, want %d", at, len(values), len(src), size)
 		}
-		in := src[:size]
-		if len(src) < size+8 { // let every load be of a whole word
-			in = buf[:size+8]
-			clear(in[size:])
-			copy(in, src[:size])
+		in := buf[:size+8] // 8 more, so that every load may be of a whole word
+		if len(src) >= len(in) {
+			in = src[:len(in)]
 		} else {
-			in = src[:size+8]
+			clear(in[copy(in, src):])
 		}
 		if err := unpackGroup(group, in, w, src[:size]); err != nil {
 			return nil, fmt.Errorf("unpack value %d of %d: %w", at, len(values), err)
