@@ -44,13 +44,14 @@ func fill(s *Snapshot, step int64) *Snapshot {
 	s.Parameters, s.First, s.Second = randomValues(rng, size), randomValues(rng, size), randomValues(rng, size)
 	s.Maxima = randomValues(rng, len(s.Tensors))
 	s.Origin = Origin{
-		Run: "test", Seed: 1<<63 + 42, Identity: "1d", Data: "da7a", Tokenizer: "70", ParameterDigest: hashOf(s.Parameters), Version: "v0",
+		Run: "test", Seed: 1<<63 + 42, Identity: "1d", Data: "da7a", Tokenizer: "70", ParameterDigest: hashOf(s), Version: "v0",
 		Metrics: map[string]float64{"ndcg@10": float64(step%5) / 7}, Spec: json.RawMessage(`{"train":{"seed":42,"batch":8},"data":[{"path":"a"}]}`),
 	}
 	return s
 }
 
-func hashOf(values []float32) string {
+func hashOf(s *Snapshot) string {
+	values := slices.Concat(s.Parameters, s.First, s.Second)
 	var out bytes.Buffer
 	_ = safetensors.Write(&out, []safetensors.Tensor{{Name: "p", Shape: []int{len(values)}, Values: values}}, nil)
 	return fmt.Sprintf("%x", out.Len()) + fmt.Sprint(values)

@@ -14,7 +14,7 @@ import (
 
 // Hashers compute digests that this package cannot know. nil: that check is left out, and the report says so.
 type Hashers struct {
-	Parameters func(parameters []float32) string // the tree hash that steps commit
+	Parameters func(s *Snapshot) string          // the tree hash of parameters and moments that steps commit
 	Tokenizer  func(dir string) (string, error)  // of the tokenizer's files in a folder
 	Spec       func(spec []byte) (string, error) // the run's identity
 }
@@ -149,7 +149,7 @@ func (r *Report) verifyDigests(dir string, m *Manifest, s *Snapshot, h Hashers) 
 	if h.Parameters == nil || m.ParameterDigest == "" {
 		r.Notes = append(r.Notes, "the digest of the parameters was not computed again")
 	} else {
-		compare(h.Parameters(s.Parameters), m.ParameterDigest, "the digest of the parameters")
+		compare(h.Parameters(s), m.ParameterDigest, "the digest of the parameters")
 	}
 	if h.Tokenizer == nil || m.Tokenizer == "" {
 		r.Notes = append(r.Notes, "the digest of the tokenizer was not computed again")

@@ -196,6 +196,18 @@ func (s *Suite) Header() Header { return s.header }
 // Digest identifies texts, prompts, tokenizer and judgments.
 func (s *Suite) Digest() string { return s.digest }
 
+// Truncated returns how many texts are longer than MaxLength and are embedded without their end.
+func (s *Suite) Truncated() int {
+	n := 0
+	for _, r := range s.pack.refs {
+		x := s.pack.sources[r.source].index
+		if lo, _ := x.texts(r.row); x.lengths[lo+int(r.text)] > uint32(s.pack.max) {
+			n++
+		}
+	}
+	return n
+}
+
 // Shards returns the number of shards.
 func (s *Suite) Shards() int { return len(s.header.Tokens) }
 

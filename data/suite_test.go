@@ -71,6 +71,16 @@ func TestSuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if got := s.Truncated(); got != 0 {
+		t.Errorf("Truncated() = %d, want 0", got)
+	}
+	if cut, err := OpenSuite(SuiteConfig{Path: dir, Instruction: "find", MaxLength: 2}, words{}, t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	} else if got := cut.Truncated(); got != 2 { // "find: which first", "One first document"
+		t.Errorf("Truncated() at 2 tokens = %d, want 2", got)
+	} else if err := cut.Close(); err != nil {
+		t.Fatal(err)
+	}
 	h := s.Header()
 	if h.Queries != 2 || h.Slots != 5 || strings.Join(s.Queries, " ") != "q1 q3" || len(s.Documents) != 3 {
 		t.Errorf("suite = %+v, queries %v, documents %v; want q1 q3 and three documents", h, s.Queries, s.Documents)

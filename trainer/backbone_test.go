@@ -29,6 +29,12 @@ func TestBackbonesDoNotShowTheFleet(t *testing.T) {
 			config.Model, config.Steps, config.Optimizer.Schedule.Peak = c.model, 3, 1e-3
 			one := onCPU(t, config, 1, Options{})
 			want := alone(t, one, seed, c.kind)
+			if got := one.State().Digest(); got != one.Digest() {
+				t.Errorf("State().Digest() = %s, want the trainer's %s", got, one.Digest())
+			}
+			if _, backward, err := one.Bytes(100, 4); err != nil || backward <= 0 {
+				t.Errorf("Bytes(100, 4) = %d, %v, want some", backward, err)
+			}
 			two := onCPU(t, config, 2, Options{Keep: 1 << 30})
 			for i, got := range alone(t, two, seed, c.kind) {
 				compare(t, fmt.Sprintf("step %d, two threads, activations kept", i), got, want[i])

@@ -3,6 +3,8 @@ package trainer
 import (
 	"fmt"
 	"slices"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
 
 // State is everything that the next step depends on besides the configuration and the data. It goes into
@@ -23,6 +25,10 @@ func (t *Trainer) State() State {
 		Second: slices.Clone(t.optimizer.Second), Maxima: slices.Clone(t.maxima), Attempt: t.tries,
 	}
 }
+
+// Digest returns the tree hash of the parameters and both moments, as Trainer.Digest of a trainer that holds them:
+// what a step commits.
+func (s State) Digest() string { return optim.Digest(s.Parameters, s.First, s.Second, nil) }
 
 // Restore replaces the state by a copy of s. It refuses a state whose lengths are not those of the model, and leaves
 // everything as it is then.

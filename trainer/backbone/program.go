@@ -104,9 +104,18 @@ func (m *Model) giveBack(p *program, f *engine.Frame) {
 }
 
 // Bytes returns the memory that a batch of so many tokens and texts takes: to embed it, and to keep it for, and run,
-// the backward pass. It compiles the programs, but allocates nothing on the device.
+// the backward pass. Of a model with a head it is the backward pass of a language objective that predicts every token,
+// and embed is 0. It compiles the programs, but allocates nothing on the device.
 func (m *Model) Bytes(tokens, texts int) (embed, backward int64, err error) {
 	e := engine.Extents{Tokens: tokens, Texts: texts}
+	if m.options.Head {
+		e.Picks = tokens
+		p, err := m.program(kind{language, m.attention(true), true}, e)
+		if err != nil {
+			return 0, 0, err
+		}
+		return 0, p.Bytes(), nil
+	}
 	small, err := m.program(kind{embeddings, m.attention(true), true}, e)
 	if err != nil {
 		return 0, 0, err

@@ -37,6 +37,15 @@ func Metrics() []string {
 // Score scores the gathered embeddings of a suite: rows [Q+D, width] in slot order, queries first. Rows are
 // compared by inner product, so unit rows are compared by cosine. The result has every name of Metrics.
 func Score(sheet *data.Sheet, rows []float32, width int) (map[string]float64, error) {
+	run, err := Retrieve(sheet, rows, width)
+	if err != nil {
+		return nil, err
+	}
+	return ScoreRun(run, sheet.Qrels)
+}
+
+// Retrieve returns the documents that Score scores: the 1,000 best of each query.
+func Retrieve(sheet *data.Sheet, rows []float32, width int) (Run, error) {
 	q, d := len(sheet.Queries), len(sheet.Documents)
 	if width < 1 || len(rows) != (q+d)*width {
 		return nil, fmt.Errorf("score suite %s: %d values of width %d for %d queries and %d documents", sheet.Name, len(rows), width, q, d)
@@ -49,7 +58,7 @@ func Score(sheet *data.Sheet, rows []float32, width int) (map[string]float64, er
 	for i, id := range sheet.Queries {
 		run[id] = found[i]
 	}
-	return ScoreRun(run, sheet.Qrels)
+	return run, nil
 }
 
 // ScoreRun returns every metric of Metrics of a run, averaged over all judged queries.

@@ -82,6 +82,10 @@ func TestScore(t *testing.T) {
 			t.Errorf("Score: %s = %v, want %v", name, got[name], want[name])
 		}
 	}
+	run, err := Retrieve(sheet, rows, 2)
+	if err != nil || len(run["b"]) != 3 || run["b"][0].Document != "y" || run["b"][2].Document != "x" {
+		t.Errorf("Retrieve() = %v, %v, want y, z, x for b", run, err)
+	}
 	rows[3] = float32(math.NaN())
 	if _, err := Score(sheet, rows, 2); !errors.Is(err, ErrNonFinite) {
 		t.Errorf("Score of NaN = %v, want ErrNonFinite", err)

@@ -34,15 +34,17 @@ func New(c Config, steps int64, weights []float32, o fixed.Offsets, decay []bool
 		panic(fmt.Sprintf("optim: %d weights in %d tensors, %d decays, offsets of %d", len(weights), o.Tensors(), len(decay), o.Size()))
 	}
 	if run == nil {
-		run = func(n int, body func(int)) {
-			for i := range n {
-				body(i)
-			}
-		}
+		run = serial
 	}
 	return &AdamW{
 		Weights: weights, First: make([]float32, len(weights)), Second: make([]float32, len(weights)),
 		config: c.Filled(), steps: steps, offsets: o, decay: decay, run: run,
+	}
+}
+
+func serial(n int, body func(i int)) {
+	for i := range n {
+		body(i)
 	}
 }
 
@@ -115,13 +117,20 @@ func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
 }
 
 // Digest returns the tree hash of the parameters and both moments, block by block.
-func (a *AdamW) Digest() string {
-	leaves := make([]fixed.Leaf, a.blocks())
-	a.run(len(leaves), func(i int) {
-		lo, hi := a.block(i)
-		for _, x := range [][]float32{a.Weights, a.First, a.Second} {
+func (a *AdamW) Digest() string { return Digest(a.Weights, a.First, a.Second, a.run) }
+
+// Digest returns AdamW.Digest of parameters and moments [P] that lie somewhere else, such as in a checkpoint.
+func Digest(weights, first, second []float32, run Run) string {
+	if run == nil {
+		run = serial
+	}
+	size := len(weights)
+	leaves := make([]fixed.Leaf, (size+fixed.Block-1)/fixed.Block)
+	run(len(leaves), func(i int) {
+		lo, hi := i*fixed.Block, min((i+1)*fixed.Block, size)
+		for _, x := range [][]float32{weights, first, second} {
 			leaves[i].Write(fixed.Bytes(x[lo:hi]))
 		}
 	})
-	return fixed.Root(leaves, uint64(len(a.Weights)))
+	return fixed.Root(leaves, uint64(size))
 }

@@ -198,6 +198,9 @@ func TestUpdateDoesNotDependOnThreads(t *testing.T) {
 			a.Update(s, total)
 		}
 		digests = append(digests, a.Digest())
+		if got := Digest(a.Weights, a.First, a.Second, nil); got != a.Digest() {
+			t.Errorf("Digest() of the state = %s, want the optimizer's %s", got, a.Digest())
+		}
 		a.Second[o.Size()-1] *= 2
 		if a.Digest() == digests[len(digests)-1] {
 			t.Error("another second moment has the same digest")
