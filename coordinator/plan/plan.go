@@ -53,6 +53,10 @@ func (p *planner) run() *fsm.Run { return p.s.Active() }
 func (p *planner) work() {
 	p.promote()
 	if p.recover(); len(p.s.Full()) == 0 {
+		if r := p.run(); r.State == fsm.Stopping && !p.now.Before(p.v.Wait) {
+			// Nobody could write a checkpoint: the newest one stays where the run goes on.
+			p.do(&fsm.SetState{Run: r.ID, State: fsm.Paused, Reason: r.Reason})
+		}
 		return
 	}
 	p.follow()

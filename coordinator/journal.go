@@ -1,0 +1,66 @@
+package coordinator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+)
+
+// journal tells of events: to the caller, and as lines of events.jsonl.
+type journal struct {
+	file *os.File
+	tell func(Event)
+	log  *slog.Logger
+	full bool // the last line could not be written
+}
+
+func openJournal(path string, tell func(Event), log *slog.Logger) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the run's events: %w", err)
+	}
+	return &journal{file: f, tell: tell, log: log}, nil
+}
+
+// add tells of an event. A line that cannot be written is a warning, the first time: the run goes on.
+func (j *journal) add(e Event) {
+	if j.tell != nil {
+		j.tell(e)
+	}
+	finite(&e)
+	b, err := json.Marshal(e)
+	if err == nil {
+		_, err = j.file.Write(append(b, '\n'))
+	}
+	if err != nil && !j.full {
+		j.log.Warn("event not written", "file", j.file.Name(), "error", err)
+	}
+	j.full = err != nil
+}
+
+// finite replaces what JSON has no word for.
+func finite(e *Event) {
+	for _, v := range []*float64{&e.Loss, &e.Norm, &e.Rate} {
+		if math.IsNaN(*v) || math.IsInf(*v, 0) {
+			*v = 0
+		}
+	}
+	for key, v := range e.Metrics {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			kept := map[string]float64{}
+			for k, v := range e.Metrics {
+				if !math.IsNaN(v) && !math.IsInf(v, 0) {
+					kept[k] = v
+				}
+			}
+			e.Reason = fmt.Sprintf("%s is %v", key, v)
+			e.Metrics = kept
+			return
+		}
+	}
+}
+
+func (j *journal) close() error { return errors.Join(j.file.Sync(), j.file.Close()) }

@@ -1,0 +1,39 @@
+package coordinator
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+)
+
+// machine lets consensus apply entries to the state machine. It remembers an entry that this build cannot read: such
+// a node must not go on, for its state is no longer the log's.
+type machine struct {
+	*fsm.Machine
+	unknown atomic.Pointer[error]
+}
+
+// Apply implements consensus.Machine.
+func (m *machine) Apply(entry []byte) error {
+	if e := m.unknown.Load(); e != nil {
+		return *e
+	}
+	err := m.Machine.Apply(entry)
+	if errors.Is(err, fsm.ErrUnknown) {
+		m.unknown.Store(&err)
+	}
+	return err
+}
+
+// Snapshot implements consensus.Machine: states never change, so the newest one is its own capture.
+func (m *machine) Snapshot() io.WriterTo { return m.State() }
+
+// broken returns why the machine stopped; nil = it did not.
+func (m *machine) broken() error {
+	if e := m.unknown.Load(); e != nil {
+		return *e
+	}
+	return nil
+}

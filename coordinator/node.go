@@ -1,0 +1,185 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
+)
+
+// Outcome is how Run ended.
+type Outcome struct {
+	State  fsm.Lifecycle
+	Reason string
+	Step   int64 // steps applied
+}
+
+// Node is one coordinator: a Raft member, a NATS server, and, while it leads, the one that plans.
+type Node struct {
+	o       Options
+	timers  plan.Timers
+	machine *machine
+	raft    *consensus.Node
+	server  *bus.Server
+	conn    *bus.Conn
+	batches *batches
+	files   *files
+	journal *journal
+
+	inbox chan func(*leader) // what the leader's loop is to do next
+	prior *fsm.State         // the state when the folder was opened, for Open's caller
+
+	background sync.WaitGroup
+	closing    context.Context // ends with Close
+	close      context.CancelFunc
+}
+
+// Open takes the folder (an *consensus.OwnedError says whose it is), starts Raft and the NATS server, and returns.
+// Workers may connect from then on; Run begins to answer them.
+func Open(o Options) (_ *Node, err error) {
+	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine()}, inbox: make(chan func(*leader), 1024)}
+	n.closing, n.close = context.WithCancel(context.Background())
+	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if o.Suites != nil {
+		n.o.Run.Settings.Suites = o.Suites.Names()
+	}
+	n.batches = newBatches(o.Feed, o.Suites)
+	n.files = newFiles(o.Run.Model, o.Run.Folder, o.Suites)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.raft, err = consensus.Open(consensus.Options{
+		Dir: o.Dir, ID: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log,
+	}, n.machine); err != nil {
+		return n, err
+	}
+	if n.journal, err = openJournal(filepath.Join(o.Dir, "events.jsonl"), o.Events, o.Log); err != nil {
+		return n, err
+	}
+	if n.server, err = bus.StartServer(bus.ServerOptions{
+		Listen: o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: o.Log, Disconnected: n.disconnected,
+	}); err != nil {
+		return n, err
+	}
+	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: o.Log})
+	return n, err
+}
+
+// timeout returns the failure timeout; 0 means the default of one second.
+func timeout(c Config) time.Duration {
+	if c.FailureTimeout == 0 {
+		return time.Second
+	}
+	return c.FailureTimeout
+}
+
+// Server returns the NATS server, for workers in this process.
+func (n *Node) Server() *bus.Server { return n.server }
+
+// URL returns where workers connect, nats://host:port; "" when the server does not listen.
+func (n *Node) URL() string { return n.server.URL() }
+
+// Run leads until the run is over or paused (with Options.Stay: over), or ctx ends, which leaves the run as it is: the
+// next life goes on. Settings that differ from the committed ones are an *IdentityError, other data a *DataError.
+func (n *Node) Run(ctx context.Context) (Outcome, error) {
+	for {
+		term, lost, err := n.raft.Lead(ctx)
+		if err != nil {
+			return n.outcome(), err
+		}
+		if err := n.machine.broken(); err != nil {
+			return Outcome{}, fmt.Errorf("read the log in %s: %w", n.o.Dir, err)
+		}
+		l := newLeader(n, term)
+		done, err := l.run(ctx, lost)
+		if done || err != nil && !errors.Is(err, consensus.ErrNotLeader) && !errors.Is(err, consensus.ErrUncertain) {
+			return n.outcome(), err
+		}
+		n.o.Log.Warn("leadership lost", "term", term, "error", err)
+	}
+}
+
+func (n *Node) outcome() Outcome {
+	runs := n.machine.State().Runs
+	if len(runs) == 0 {
+		return Outcome{}
+	}
+	r := runs[len(runs)-1]
+	return Outcome{r.State, r.Reason, r.Cursor}
+}
+
+// State returns the committed state, which never changes: the ledger, checkpoints and evaluations of the run.
+func (n *Node) State() *fsm.State { return n.machine.State() }
+
+// Stop finishes the round in flight, writes a checkpoint and pauses the run; Run then returns.
+func (n *Node) Stop(reason string) { n.control(fsm.Stopping, reason) }
+
+// Resume lets a paused or failed run go on.
+func (n *Node) Resume() { n.control(fsm.Running, "") }
+
+// Cancel ends the run for good.
+func (n *Node) Cancel(reason string) { n.control(fsm.Cancelled, reason) }
+
+func (n *Node) control(state fsm.Lifecycle, reason string) {
+	n.post(func(l *leader) {
+		if err := l.setState("", state, reason); err != nil {
+			n.o.Log.Warn("not done", "state", state, "error", err)
+		}
+	})
+}
+
+// post hands something to the leader's loop, unless the node closes.
+func (n *Node) post(f func(*leader)) {
+	select {
+	case n.inbox <- f:
+	case <-n.closing.Done():
+	}
+}
+
+// disconnected is told of every connection that ends.
+func (n *Node) disconnected(name, reason string) {
+	n.post(func(l *leader) { l.connectionLost(name, reason) })
+}
+
+// Close ends everything that Open began. It is called once, after Run has returned.
+func (n *Node) Close() error {
+	n.close()
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	if n.server != nil {
+		n.server.Close()
+	}
+	n.background.Wait()
+	var errs []error
+	if n.journal != nil {
+		errs = append(errs, n.journal.close())
+	}
+	if n.raft != nil {
+		errs = append(errs, n.raft.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// runID returns the id of a new run: readable, and part of subjects.
+func runID(name, identity string) string {
+	clean := strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			return c
+		}
+		return '-'
+	}, name)
+	return fmt.Sprintf("%.40s-%.8s", clean, identity)
+}

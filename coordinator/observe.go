@@ -1,0 +1,129 @@
+package coordinator
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+)
+
+// observer turns applied commands into events.
+type observer struct {
+	journal    *journal
+	log        *slog.Logger
+	wrote      float64    // seconds that the newest checkpoint took to write
+	recoveries []Recovery // losses that no commit has followed yet
+}
+
+// observe tells of what an entry did. heard is when each expired worker gave its last sign of life.
+func (o *observer) observe(before, after *fsm.State, commands []fsm.Command, heard map[string]time.Time) {
+	for _, c := range commands {
+		e := Event{Time: after.Now, Workers: len(after.Full())}
+		run := after.Runs[len(after.Runs)-1]
+		was := before.Active()
+		e.Run, e.Steps, e.Step = run.ID, run.Steps, run.Cursor
+		switch c := c.(type) {
+		case *fsm.Submit:
+			e.Kind, e.State = StateChanged, string(run.State)
+		case *fsm.SetState:
+			e.Kind, e.State, e.Reason = StateChanged, string(c.State), c.Reason
+		case *fsm.Join:
+			e.Kind, e.Worker = WorkerJoined, c.Worker
+		case *fsm.Promote:
+			e.Kind, e.Worker = WorkerReady, c.Worker
+		case *fsm.Expire:
+			e.Kind, e.Worker, e.Reason = WorkerLost, c.Worker, c.Reason
+			o.lost(before, after, c, heard[c.Worker])
+		case *fsm.Grant:
+			o.granted(before, after.Now, c)
+			continue
+		case *fsm.Retry:
+			e.Kind, e.Attempt = AttemptRepeated, c.Attempt
+		case *fsm.Commit:
+			e.Kind, e.Step, e.Loss, e.Norm, e.Rate = StepCommitted, c.Step+1, c.Loss, c.Norm, c.Rate
+			e.Replayed = was.Committed() > c.Step
+			if r := was.Round; r != nil && r.Number == c.Round {
+				e.Seconds = after.Now.Sub(r.Opened).Seconds()
+				if r.Closing != nil {
+					e.Tokens = r.Closing.Tokens
+				}
+			}
+			o.recovered(e)
+		case *fsm.Evaluated:
+			last := run.Evaluations[len(run.Evaluations)-1]
+			e.Kind, e.Suite, e.Metrics, e.Step = SuiteEvaluated, last.Name, c.Metrics, last.Step
+			if r := was.Round; r != nil && r.Number == c.Round {
+				e.Seconds = after.Now.Sub(r.Opened).Seconds()
+			}
+			o.recovered(e)
+		case *fsm.Saved:
+			e.Kind, e.Step, e.Path, e.Seconds = CheckpointSaved, c.Step, c.Path, o.wrote
+		case *fsm.SaveLost:
+			e.Kind, e.Step, e.Reason = CheckpointFailed, c.Step, c.Reason
+		case *fsm.Drop:
+			e.Kind, e.Step, e.Reason = CheckpointGone, c.Step, c.Reason
+			if m := was.Manifest(c.Step); m != nil {
+				e.Path = m.Path
+			}
+		case *fsm.Restart:
+			e.Kind, e.Step, e.Path = Restarted, c.Step, c.Path
+		default:
+			continue
+		}
+		o.tell(e)
+	}
+}
+
+// tell logs an event and passes it on.
+func (o *observer) tell(e Event) {
+	switch e.Kind {
+	case StepCommitted:
+		o.log.Debug("step committed", "step", e.Step, "loss", e.Loss, "workers", e.Workers)
+	case WorkerLost, CheckpointFailed, Warning:
+		o.log.Warn(e.Kind, "worker", e.Worker, "step", e.Step, "reason", e.Reason)
+	default:
+		o.log.Info(e.Kind, "step", e.Step, "worker", e.Worker, "state", e.State, "path", e.Path, "reason", e.Reason)
+	}
+	o.journal.add(e)
+}
+
+// warn tells of something that changes nothing in the state.
+func (o *observer) warn(run *fsm.Run, worker, reason string) {
+	o.tell(Event{Time: time.Now(), Kind: Warning, Run: run.ID, Step: run.Cursor, Steps: run.Steps, Worker: worker, Reason: reason})
+}
+
+// lost begins the timeline of a full member's loss.
+func (o *observer) lost(before, after *fsm.State, c *fsm.Expire, heard time.Time) {
+	if m := before.Member(c.Worker); m != nil && !m.Behind {
+		o.recoveries = append(o.recoveries, Recovery{Worker: c.Worker, Reason: c.Reason, Heard: heard, Detected: after.Now})
+	}
+}
+
+// granted notes when a lost worker's shards were leased again.
+func (o *observer) granted(before *fsm.State, now time.Time, c *fsm.Grant) {
+	was := before.Active()
+	if was == nil || was.Round == nil {
+		return
+	}
+	for i := range o.recoveries {
+		r := &o.recoveries[i]
+		for _, g := range c.Leases {
+			for shard := g.Lo; shard < g.Hi; shard++ {
+				if h, ok := was.Round.Holder(shard); ok && h.Worker == r.Worker {
+					r.Released = now
+					r.Shards++
+				}
+			}
+		}
+	}
+}
+
+// recovered ends the timelines at the first commit after them.
+func (o *observer) recovered(commit Event) {
+	for _, r := range o.recoveries {
+		r.Commit = commit.Time
+		e := Event{Time: commit.Time, Kind: Recovered, Run: commit.Run, Step: commit.Step, Steps: commit.Steps, Worker: r.Worker, Workers: commit.Workers, Recovery: &r}
+		o.tell(e)
+	}
+	o.recoveries = nil
+}
