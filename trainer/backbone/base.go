@@ -16,6 +16,7 @@ import (
 // is on the device once.
 type Base struct {
 	Architecture Architecture
+	dir          string              // "" for a preset
 	source       safetensors.Tensors // nil: random weights
 	bare         bool                // names without "model."
 	seed         uint64
@@ -47,7 +48,7 @@ func Load(c Config, seed uint64) (*Base, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", c.Path, err)
 	}
-	b := &Base{Architecture: a, source: source, seed: seed, frozen: map[string]engine.Tensor{}}
+	b := &Base{Architecture: a, dir: c.Path, source: source, seed: seed, frozen: map[string]engine.Tensor{}}
 	if err := b.check(); err != nil {
 		return nil, errors.Join(fmt.Errorf("model %s: %w", c.Path, err), source.Close())
 	}
@@ -185,19 +186,17 @@ var presets = map[string]Architecture{
 	"tiny-causal":    tiny(false),
 }
 
-// tiny is a Llama of 1 M parameters for the quickstart. Its vocabulary is that of the repository's own tokenizer, whose
-// last id is the mask.
+// tiny is a Llama of 1 M parameters for the quickstart. Its vocabulary is that of the repository's own tokenizer
+// (package data/tokenize/tiny).
 func tiny(diffusion bool) Architecture {
 	a := Architecture{
 		Family: "llama", Width: 128, Layers: 2, Heads: 4, KV: 2, HeadDim: 32, FF: 384, Vocab: 4096, Eps: 1e-6,
 		Tied: true, Bidirectional: diffusion, MaskToken: -1, MaxPositions: 512,
 	}
 	if diffusion {
-		a.MaskToken = a.Vocab - 1
+		a.MaskToken = 1 // <|mask|>
 	}
-	for i := range a.HeadDim / 2 {
-		a.Frequencies = append(a.Frequencies, 1/float32(math.Pow(10000, float64(2*i)/float64(a.HeadDim))))
-	}
+	a.Frequencies = presetFrequencies(a.HeadDim)
 	return a
 }
 
