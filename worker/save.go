@@ -84,7 +84,11 @@ func (s *saver) copy(r *wire.Round, worker string, j *job) {
 func (s *saver) begin(step int64, worker string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active || s.state == nil || s.state.Step != step || s.agent.Write == nil {
+	if s.active || s.state == nil || s.state.Step != step {
+		return
+	}
+	if s.agent.Write == nil {
+		s.result = &wire.Saved{Run: s.run.ID, Step: step, Err: "this worker has no writer of checkpoints"}
 		return
 	}
 	if s.result != nil && s.result.Step == step && (s.result.Err == "" || time.Since(s.failed) < again) {
