@@ -42,7 +42,7 @@ func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
 		out.Embedded = spans(seen.EmbeddedRanges())
 	}
 	if k := r.Closing; k != nil && !k.Withdrawn {
-		out.Closing = &wire.Closing{Number: k.Number, Complete: k.Complete, Maxima: k.Maxima}
+		out.Closing = &wire.Closing{Number: k.Number, Complete: k.Complete, Maxima: k.Maxima, Loss: k.Loss}
 		for _, c := range k.Cover {
 			out.Closing.Cover = append(out.Closing.Cover, wire.Cover{Worker: c.Worker, Shards: spans(c.Shards)})
 		}
