@@ -19,8 +19,9 @@ import (
 // fleet is a number of fake workers that speak the real protocol over the real server. Their sums are sets of
 // shards, their parameters a chain of hashes.
 type fleet struct {
-	t       *testing.T
+	t       testing.TB
 	server  *bus.Server
+	url     string // where server is nil
 	failure time.Duration
 	stopped sync.WaitGroup
 
@@ -37,6 +38,7 @@ type fleet struct {
 
 type sumKey struct {
 	worker  string
+	term    int64 // of what was reported; 0 = of the sum
 	round   int64
 	attempt int32
 }
@@ -46,7 +48,7 @@ type memory struct {
 	params string
 }
 
-func newFleet(t *testing.T, server *bus.Server, failure time.Duration, seed uint64) *fleet {
+func newFleet(t testing.TB, server *bus.Server, failure time.Duration, seed uint64) *fleet {
 	return &fleet{
 		t: t, server: server, failure: failure, rng: rand.New(rand.NewPCG(seed, 3)), sums: map[sumKey]map[int]bool{},
 		saved: map[string]string{}, states: map[string]memory{}, overAt: -1, nanAt: -1,
@@ -96,7 +98,7 @@ type fake struct {
 
 // start starts a worker; kill ends it as kill -9 does.
 func (f *fleet) start(name string) *fake {
-	conn, err := bus.Connect(f.t.Context(), bus.Options{Server: f.server, Name: name, FailureTimeout: f.failure, Log: slog.New(slog.DiscardHandler)})
+	conn, err := bus.Connect(f.t.Context(), bus.Options{Server: f.server, URL: f.url, Name: name, FailureTimeout: f.failure, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -347,7 +349,7 @@ func (w *fake) newest(r *wire.Round) bool {
 }
 
 func (w *fake) key(r *wire.Round, phase int) sumKey {
-	k := sumKey{w.id, r.Number, r.Attempt}
+	k := sumKey{worker: w.id, round: r.Number, attempt: r.Attempt}
 	if phase == 1 {
 		k.attempt = -1
 	}
@@ -357,17 +359,21 @@ func (w *fake) key(r *wire.Round, phase int) sumKey {
 func (w *fake) reported(r *wire.Round, phase, shard int) bool {
 	w.fleet.mu.Lock()
 	defer w.fleet.mu.Unlock()
-	return w.sums[w.key(r, phase)][shard]
+	k := w.key(r, phase)
+	k.term = r.Term() // a new leader has heard of nothing
+	return w.sums[k][shard]
 }
 
 func (w *fake) mark(r *wire.Round, phase, shard int) {
 	w.fleet.mu.Lock()
 	defer w.fleet.mu.Unlock()
-	k := w.key(r, phase)
-	if w.sums[k] == nil {
-		w.sums[k] = map[int]bool{}
+	for _, term := range []int64{0, r.Term()} {
+		k := w.key(r, phase)
+		if k.term = term; w.sums[k] == nil {
+			w.sums[k] = map[int]bool{}
+		}
+		w.sums[k][shard] = true
 	}
-	w.sums[k][shard] = true
 }
 
 // reduce applies the step under the closing.
@@ -377,7 +383,7 @@ func (w *fake) reduce(r *wire.Round) bool {
 	for _, c := range r.Closing.Cover {
 		for _, s := range c.Shards {
 			for shard := s.Lo; shard < s.Hi; shard++ {
-				if w.sums[sumKey{c.Worker, r.Number, r.Attempt}][shard] {
+				if w.sums[sumKey{worker: c.Worker, round: r.Number, attempt: r.Attempt}][shard] {
 					counts[shard]++
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
@@ -33,9 +35,9 @@ type Node struct {
 	batches *batches
 	files   *files
 	journal *journal
+	lines   lines
 
 	inbox chan func(*leader) // what the leader's loop is to do next
-	prior *fsm.State         // the state when the folder was opened, for Open's caller
 
 	background sync.WaitGroup
 	closing    context.Context // ends with Close
@@ -45,6 +47,9 @@ type Node struct {
 // Open takes the folder (an *consensus.OwnedError says whose it is), starts Raft and the NATS server, and returns.
 // Workers may connect from then on; Run begins to answer them.
 func Open(o Options) (_ *Node, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine()}, inbox: make(chan func(*leader), 1024)}
 	n.closing, n.close = context.WithCancel(context.Background())
 	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
@@ -73,7 +78,11 @@ func Open(o Options) (_ *Node, err error) {
 	}); err != nil {
 		return n, err
 	}
-	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: o.Log})
+	if n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: o.Log}); err != nil {
+		return n, err
+	}
+	n.o.Log = slog.New(bus.NewLogHandler(n.conn, "coordinator", o.Log.Handler()))
+	_, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add)
 	return n, err
 }
 

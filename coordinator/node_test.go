@@ -84,7 +84,7 @@ func (s *store) Remove(path string) error {
 
 // rig is a node, its fleet and what was told of them.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	o      coordinator.Options
 	node   *coordinator.Node
 	fleet  *fleet
@@ -103,7 +103,7 @@ type result struct {
 
 const failure = 400 * time.Millisecond
 
-func newRig(t *testing.T, steps int64) *rig {
+func newRig(t testing.TB, steps int64) *rig {
 	r := &rig{t: t, news: make(chan struct{}, 1)}
 	r.o = coordinator.Options{
 		Dir: t.TempDir(), Cluster: coordinator.Config{FailureTimeout: failure}, Feed: feed{"d1"}, Suites: suites{}, Store: &store{},
@@ -483,5 +483,80 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 		}
+	}
+}
+
+// BenchmarkStep is the whole cost of a step around the computing: reports, two entries of the log, two rounds, with
+// two workers in this process that compute nothing. A step has 4 to 8 shards, each reported twice.
+func BenchmarkStep(b *testing.B) {
+	const steps = 300
+	for b.Loop() {
+		r := newRig(b, steps)
+		r.o.Run.Settings = fsm.Settings{}
+		r.open()
+		v, w := r.fleet.start("a"), r.fleet.start("b")
+		r.until(coordinator.StepCommitted, 1)
+		began := time.Now()
+		r.until(coordinator.StepCommitted, steps)
+		b.ReportMetric(float64(time.Since(began).Milliseconds())/(steps-1), "ms/step")
+		r.check(r.end(v, w), steps)
+	}
+}
+
+// The coordinator dies and comes back; the workers, other processes, live on and lose nothing.
+func TestCoordinatorComesBack(t *testing.T) {
+	r := newRig(t, 40)
+	r.o.Alone, r.o.Cluster.Listen = false, "127.0.0.1:0"
+	r.open()
+	r.o.Cluster.Listen = strings.TrimPrefix(r.node.URL(), "nats://")
+	r.fleet.server, r.fleet.url = nil, r.node.URL()
+	a, b := r.fleet.start("a"), r.fleet.start("b")
+	r.until(coordinator.StepCommitted, 12)
+	r.cancel()
+	if res := <-r.done; !errors.Is(res.err, context.Canceled) {
+		t.Fatal(res.err)
+	}
+	if err := r.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fleet := r.fleet
+	r.open()
+	r.fleet = fleet
+	r.check(r.end(a, b), 40)
+	for _, e := range r.last(1 << 20) {
+		if e.Replayed || e.Kind == coordinator.Restarted {
+			t.Errorf("work was done again although the workers lived: %+v", e)
+		}
+	}
+	if got := r.of(coordinator.WorkerJoined); len(got) != 2 {
+		t.Errorf("workers joined %d times, want 2: %+v", len(got), got)
+	}
+}
+
+func TestLogsOfTheFleet(t *testing.T) {
+	r := newRig(t, 3)
+	r.open()
+	conn, err := bus.Connect(t.Context(), bus.Options{Server: r.node.Server(), Name: "logs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slog.New(bus.NewLogHandler(conn, "w-7", slog.DiscardHandler)).With("run", "x").Info("hello", "n", 3)
+	found := false
+	for deadline := time.Now().Add(5 * time.Second); !found && time.Now().Before(deadline); {
+		got, err := bus.Request[wire.LogsReply](t.Context(), conn, wire.LogsSubject, &wire.LogsRequest{})
+		if errors.Is(err, bus.ErrNoResponder) {
+			continue // the node does not lead yet
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range got.Lines {
+			found = found || l.Source == "w-7" && l.Text == "hello run=x n=3"
+		}
+	}
+	conn.Close()
+	r.check(r.end(r.fleet.start("a")), 3)
+	if !found {
+		t.Error("a worker's line is not among the coordinator's")
 	}
 }

@@ -94,7 +94,7 @@ func (o *observer) warn(run *fsm.Run, worker, reason string) {
 
 // lost begins the timeline of a full member's loss.
 func (o *observer) lost(before, after *fsm.State, c *fsm.Expire, heard time.Time) {
-	if m := before.Member(c.Worker); m != nil && !m.Behind {
+	if m := before.Member(c.Worker); m != nil && !m.Behind && !heard.IsZero() { // not one of an earlier life
 		o.recoveries = append(o.recoveries, Recovery{Worker: c.Worker, Reason: c.Reason, Heard: heard, Detected: after.Now})
 	}
 }

@@ -58,8 +58,8 @@ type Options struct {
 	Feed    Feed
 	Suites  Suites // nil = none
 	Store   Store
-	Log     *slog.Logger
-	Version string // of the binary, for the owner file and status
+	Log     *slog.Logger // nil = none; lines of level Info and above also go to `counterpoint logs`
+	Version string       // of the binary, for the owner file and status
 
 	// Resume continues a run that was paused or has failed. A run that was running when the process died is
 	// continued in any case.

@@ -47,6 +47,10 @@ func (l *leader) serve() (stop func(), err error) {
 		return &wire.StatusReply{JSON: b}
 	}))
 
+	add(bus.Serve(l.conn, wire.LogsSubject, queue, func(q *wire.LogsRequest, reply func(*wire.LogsReply)) {
+		reply(&wire.LogsReply{Lines: l.lines.newest(q.Lines)})
+	}))
+
 	slots := make(chan struct{}, readers)
 	add(read(l, slots, wire.HeaderSubject(run), func(q *wire.HeaderRequest) *wire.HeaderReply {
 		b := l.batches.load(workOf(q.Kind, q.Step, q.Suite))

@@ -82,6 +82,10 @@ func code(m any) byte {
 		return 25
 	case *StatusReply:
 		return 26
+	case *LogsRequest:
+		return 27
+	case *LogsReply:
+		return 28
 	}
 	return 0
 }

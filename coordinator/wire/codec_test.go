@@ -46,6 +46,8 @@ func messages() []any {
 		&ControlReply{State: Paused},
 		&StatusRequest{},
 		&StatusReply{JSON: []byte("{}")},
+		&LogsRequest{Lines: 10},
+		&LogsReply{Lines: []Log{{Source: "w-1", Text: "hello"}}},
 	}
 }
 

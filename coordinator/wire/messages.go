@@ -380,3 +380,9 @@ type StatusRequest struct{ Run string }
 
 // StatusReply carries coordinator.Status as JSON.
 type StatusReply struct{ JSON []byte }
+
+// LogsRequest asks for the newest lines that the fleet published on LogSubject.
+type LogsRequest struct{ Lines int }
+
+// LogsReply answers LogsRequest, oldest first.
+type LogsReply struct{ Lines []Log }

@@ -15,6 +15,7 @@ const (
 	ControlSubject = "cp.control" // request Control, reply ControlReply
 	StatusSubject  = "cp.status"  // request StatusRequest, reply StatusReply
 	LogSubject     = "cp.log"     // publish Log
+	LogsSubject    = "cp.logs"    // request LogsRequest, reply LogsReply: the newest lines
 )
 
 // RoundSubject carries Round from the leader to all workers of a run.

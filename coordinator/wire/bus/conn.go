@@ -35,12 +35,12 @@ const pendingBytes = 256 << 20
 
 // Options configure a connection.
 type Options struct {
-	Server         *Server // a server in this process; nil = URL
-	URL            string  // nats://host:port, several separated by commas
-	Name           string  // the connection's name: what Disconnected is called with
-	FailureTimeout time.Duration
-	Log            *slog.Logger
-	Errors         func(error) // told of everything that went wrong in the background; may be nil
+	Server         *Server       // a server in this process; nil = URL
+	URL            string        // nats://host:port, several separated by commas
+	Name           string        // the connection's name: what Disconnected is called with
+	FailureTimeout time.Duration // pings derive from it; 0 = 1 s
+	Log            *slog.Logger  // nil = none
+	Errors         func(error)   // told of everything that went wrong in the background; may be nil
 }
 
 // Conn is a connection. It reconnects for ever, every 20 ms at first, until it is closed.
@@ -51,6 +51,12 @@ type Conn struct {
 
 // Connect connects. Until ctx ends it retries a server that cannot be reached.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.FailureTimeout <= 0 {
+		o.FailureTimeout = time.Second
+	}
 	c := &Conn{o: o}
 	options := []nats.Option{
 		nats.Name(o.Name),

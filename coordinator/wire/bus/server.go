@@ -22,8 +22,8 @@ const account = "COUNTERPOINT"
 // ServerOptions configure an embedded server.
 type ServerOptions struct {
 	Listen         string        // host:port; port 0 = any free one; "" = connections of this process only
-	FailureTimeout time.Duration // pings derive from it
-	Log            *slog.Logger
+	FailureTimeout time.Duration // pings derive from it; 0 = 1 s
+	Log            *slog.Logger  // nil = none
 	// Disconnected is called with the name of every client connection that ends, and why, from one goroutine.
 	Disconnected func(name, reason string)
 }
@@ -36,6 +36,12 @@ type Server struct {
 
 // StartServer starts a server and returns when it accepts connections.
 func StartServer(o ServerOptions) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.FailureTimeout <= 0 {
+		o.FailureTimeout = time.Second
+	}
 	opts := &server.Options{
 		ServerName:   "counterpoint",
 		NoLog:        true,
