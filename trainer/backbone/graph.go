@@ -57,7 +57,7 @@ var symbols = sizes{engine.Tokens, engine.Texts, engine.Picks}
 
 // build makes the graph of one kind. host is for gorgonia's own machines, in tests.
 func (m *Model) build(k kind, s sizes, host ops.Host) (*graph, *builder, error) {
-	b := &builder{Builder: ops.New(host), m: m, k: k, nodes: map[string]*gorgonia.Node{}, frozen: m.config.LoRA != nil}
+	b := &builder{Builder: ops.New(host), m: m, k: k, nodes: map[string]*gorgonia.Node{}, frozen: m.config.LoRA != nil || m.options.Frozen}
 	b.ids, b.cu = b.Input(ops.Ints, "ids", s.tokens), b.Input(ops.Ints, "cu", s.texts+1)
 	b.texts, b.step = b.Input(ops.Ints, "texts", s.texts), b.Input(ops.Ints, "step", 1)
 

@@ -18,8 +18,9 @@ type Param struct {
 
 // Options are what a model is made for, besides its Config.
 type Options struct {
-	Head bool // a language objective: the head takes part, and trains if all parameters do
-	Seed uint64
+	Head   bool // a language objective: the head takes part, and trains if all parameters do
+	Frozen bool // nothing trains: the model only embeds, and without config.LoRA has no parameters
+	Seed   uint64
 }
 
 // Model is a backbone on a device: trainable parameters of its own, frozen weights shared with the other models of its
@@ -53,9 +54,10 @@ func New(base *Base, dev engine.Device, config Config, o Options) (*Model, error
 		return nil, err
 	}
 	frozen := m.arch.groups(o.Head)
-	if config.LoRA != nil {
+	switch {
+	case config.LoRA != nil:
 		m.groups = m.arch.adapters(config.LoRA)
-	} else {
+	case !o.Frozen:
 		m.groups, frozen = frozen, nil
 	}
 	if err := m.allocate(); err != nil {
