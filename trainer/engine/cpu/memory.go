@@ -1,0 +1,121 @@
+package cpu
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
+)
+
+// memory is a range of the process's memory. A frozen matrix that is a memory of its own is kept packed only, from
+// the first product on: a base model lies in memory once. Whoever needs the rows gets them unpacked, and they stay.
+type memory struct {
+	size  int64
+	bytes atomic.Pointer[byte] // nil: only packed
+
+	mu     sync.Mutex
+	packed map[[3]int64]*gemm.Packed // by offset, n, k
+	whole  *gemm.Packed
+}
+
+// Bytes implements engine.Memory.
+func (m *memory) Bytes() int64 { return m.size }
+
+// Free implements engine.Memory: the garbage collector does it.
+func (m *memory) Free() {}
+
+// Alloc implements engine.Device.
+func (d *Device) Alloc(bytes int64) (engine.Memory, error) {
+	if bytes < 0 {
+		return nil, fmt.Errorf("cpu: allocate %d bytes", bytes)
+	}
+	m := &memory{size: bytes}
+	m.bytes.Store(alignedBytes(bytes))
+	return m, nil
+}
+
+func alignedBytes(n int64) *byte {
+	raw := make([]byte, n+engine.Align)
+	skip := -uintptr(unsafe.Pointer(&raw[0])) & (engine.Align - 1)
+	return &raw[skip]
+}
+
+// data returns the bytes of a tensor.
+func data(t engine.Tensor) []byte {
+	m := t.Mem.(*memory)
+	p := m.bytes.Load()
+	if p == nil {
+		p = m.restore()
+	}
+	return unsafe.Slice(p, m.size)[t.Offset:][:t.Bytes():t.Bytes()]
+}
+
+// restore unpacks a memory whose bytes were given up.
+func (m *memory) restore() *byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.bytes.Load(); p != nil {
+		return p
+	}
+	p := alignedBytes(m.size)
+	m.whole.Unpack(unsafe.Slice((*float32)(unsafe.Pointer(p)), m.size/4))
+	m.bytes.Store(p)
+	return p
+}
+
+// packedOf returns the packed form of a frozen matrix [n, k], nil of another.
+func packedOf(t engine.Tensor) *gemm.Packed {
+	if !t.Frozen || t.Mem == nil {
+		return nil
+	}
+	m := t.Mem.(*memory)
+	n, k := t.Shape[0], t.Shape[1]
+	key := [3]int64{t.Offset, int64(n), int64(k)}
+	m.mu.Lock()
+	p := m.packed[key]
+	m.mu.Unlock()
+	if p != nil {
+		return p
+	}
+	values := floats(t) // outside of the lock: it may unpack
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.packed[key]; p != nil {
+		return p
+	}
+	p = gemm.Pack(values, n, k)
+	if m.packed == nil {
+		m.packed = map[[3]int64]*gemm.Packed{}
+	}
+	m.packed[key] = p
+	if t.Bytes() == m.size {
+		m.whole = p
+		m.bytes.Store(nil)
+	}
+	return p
+}
+
+// floats returns the values of a float32 tensor.
+func floats(t engine.Tensor) []float32 {
+	if t.Elements() == 0 {
+		return nil
+	}
+	return engine.View[float32](data(t))
+}
+
+// ints returns the values of an int32 tensor.
+func ints(t engine.Tensor) []int32 {
+	if t.Elements() == 0 {
+		return nil
+	}
+	return engine.View[int32](data(t))
+}
+
+// identities returns the values of an int32 tensor of which only the bits matter.
+func identities(t engine.Tensor) []uint32 {
+	s := ints(t)
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s))), len(s))
+}
