@@ -61,13 +61,13 @@ func (m *Model) forward(k kind, keep int64) (*Activations, error) {
 		return nil, err
 	}
 	a := &Activations{m: m, p: p, frame: f}
+	if a.Bytes() > keep { // an arena larger than the program
+		a.Free()
+		return nil, nil
+	}
 	if err := f.Run(0); err != nil {
 		a.Free()
 		return nil, err
-	}
-	if a.Bytes() > keep {
-		a.Free() // an idle arena larger than the program
-		return nil, nil
 	}
 	return a, nil
 }

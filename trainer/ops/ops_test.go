@@ -33,7 +33,7 @@ func TestAttributesAreHashed(t *testing.T) {
 func TestSameNodeIsMerged(t *testing.T) {
 	b := New(nil)
 	x, y := b.Input(Matrix, "x", 3, 4), b.Input(Matrix, "y", 3, 4)
-	if b.Apply(Add{}, x, y) != b.Apply(Add{}, x, y) {
+	if first, second := b.Apply(Add{}, x, y), b.Apply(Add{}, x, y); first != second {
 		t.Error("the same sum is two nodes")
 	}
 	if b.Apply(Add{}, x, y) == b.Apply(Add{}, y, x) {
@@ -79,7 +79,7 @@ func TestBuilderRefuses(t *testing.T) {
 // TestTypesAreFresh calls Type twice: gorgonia gives a type back to a pool after each use.
 func TestTypesAreFresh(t *testing.T) {
 	o := &Op{Spec: Linear{}}
-	if o.Type() == o.Type() {
+	if first, second := o.Type(), o.Type(); first == second {
 		t.Error("Type returned one FnType twice")
 	}
 	if _, err := o.InferShape(tensor.Shape{2, 3}, tensor.Shape{4, 3}); err != nil {

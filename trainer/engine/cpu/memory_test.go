@@ -39,7 +39,7 @@ func TestFrozenMatrixLiesInMemoryOnce(t *testing.T) {
 			t.Fatalf("value %d = %v after unpacking, want %v", i, got[i], values[i])
 		}
 	}
-	if packedOf(w) != packedOf(w) {
+	if first, second := packedOf(w), packedOf(w); first != second {
 		t.Error("the matrix is packed twice")
 	}
 }
