@@ -129,7 +129,9 @@ func (s *session) beat(ctx context.Context) error {
 			m.Run = job.run.ID
 			job.describe(m)
 		}
-		bctx, cancel := context.WithTimeout(ctx, s.timeout)
+		// An answer that takes longer is given up, so that the next beat is not late: two may be lost before the
+		// coordinator takes this worker for dead.
+		bctx, cancel := context.WithTimeout(ctx, s.timeout*2/5)
 		pulse, err := s.Link.Beat(bctx, m)
 		cancel()
 		switch {
@@ -262,7 +264,7 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 	switch {
 	case me == nil:
 		return false, nil
-	case j.done != nil && j.done.Round == r.Number && j.steps == j.done.Step && !over(r):
+	case j.done != nil && j.done.Round == r.Number && j.steps == j.done.Step+1 && !over(r):
 		s.confirm(ctx, r)
 		return false, nil
 	case me.Behind:

@@ -55,7 +55,7 @@ func (s *session) abandoned(ctx, rctx context.Context, err error) (bool, error) 
 // applied records what the update made, and confirm tells it.
 func (s *session) applied(r *wire.Round, closing int32, out trainer.Outcome) {
 	s.job.done = &wire.Applied{
-		Run: r.Run, Round: r.Number, Step: out.Step, Closing: closing, Attempt: out.Attempt,
+		Run: r.Run, Round: r.Number, Step: r.Step, Closing: closing, Attempt: out.Attempt,
 		Gradient: out.Gradient, Parameters: out.Parameters, Loss: out.Loss, Norm: out.Norm, Rate: out.Rate,
 	}
 	s.confirmed = confirmed{revision: -1}

@@ -275,7 +275,7 @@ type Verdict struct {
 type Applied struct {
 	Run        string
 	Round      int64
-	Step       int64
+	Step       int64 // the step executed: Step+1 steps are applied now
 	Closing    int32
 	Attempt    int32
 	Worker     string

@@ -1,0 +1,273 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+)
+
+// toyFeed serves the toy's batches to a real coordinator.
+type toyFeed struct{}
+
+func (toyFeed) Digest() string { return "toy data" }
+
+func (toyFeed) Header(step int64) (data.Header, error) {
+	h, _ := batch(step)
+	return h, nil
+}
+
+func (toyFeed) Shards(step int64, indices []int) ([]data.Shard, error) {
+	_, all := batch(step)
+	var out []data.Shard
+	for _, i := range indices {
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
+// toySuites is one suite: the texts of "step" -1.
+type toySuites struct{ toyFeed }
+
+func (toySuites) Names() []string                               { return []string{"dev"} }
+func (s toySuites) Header(int) (data.Header, error)             { return s.toyFeed.Header(-1) }
+func (toySuites) Describe(int) ([]byte, error)                  { return []byte("{}"), nil }
+func (s toySuites) Shards(_ int, i []int) ([]data.Shard, error) { return s.toyFeed.Shards(-1, i) }
+
+// shelfStore holds checkpoints in memory.
+type shelfStore struct {
+	mu     sync.Mutex
+	states map[string]trainer.State
+}
+
+func (s *shelfStore) Verify(path, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.states[path]; !ok {
+		return errors.New("not there")
+	}
+	return nil
+}
+
+func (s *shelfStore) Remove(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.states, path)
+	return nil
+}
+
+// office is a real coordinator and its workers in this process, over the embedded NATS server.
+type office struct {
+	t       *testing.T
+	options coordinator.Options
+	store   *shelfStore
+	node    *coordinator.Node
+	done    chan error
+	stop    context.CancelFunc
+	people  []*person
+	conns   map[*person]*bus.Conn
+
+	mu     sync.Mutex
+	events []coordinator.Event
+}
+
+const officeTimeout = 500 * time.Millisecond
+
+func newOffice(t *testing.T, steps int64) *office {
+	o := &office{t: t, store: &shelfStore{states: map[string]trainer.State{}}, conns: map[*person]*bus.Conn{}}
+	o.options = coordinator.Options{
+		Dir: t.TempDir(), Cluster: coordinator.Config{FailureTimeout: officeTimeout}, Feed: toyFeed{}, Suites: toySuites{},
+		Store: o.store, Log: testLog(), Version: "test", Alone: true,
+		Run: coordinator.Submission{
+			Name: "toy", Identity: "abcdef0123", Identify: []byte("{}"), Spec: []byte("{}"), Folder: t.TempDir(), Steps: steps,
+			Settings: fsm.Settings{CheckpointEvery: 5, Keep: 2, Best: "score", EvaluateEvery: 6},
+		},
+		Events: func(e coordinator.Event) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.events = append(o.events, e)
+		},
+	}
+	t.Cleanup(o.close)
+	return o
+}
+
+func (o *office) open() {
+	node, err := coordinator.Open(o.options)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o.node, o.stop, o.done = node, cancel, make(chan error, 1)
+	go func() {
+		out, err := node.Run(ctx)
+		if err == nil && out.State != fsm.Finished {
+			err = fmt.Errorf("run is %s after %d steps: %s", out.State, out.Step, out.Reason)
+		}
+		o.done <- err
+	}()
+}
+
+// close ends workers first, then the coordinator.
+func (o *office) close() {
+	for _, p := range o.people {
+		o.fire(p)
+	}
+	o.people = nil
+	if o.node != nil {
+		o.stop()
+		if err := o.node.Close(); err != nil {
+			o.t.Error(err)
+		}
+		o.node = nil
+	}
+}
+
+// hire starts a worker with a connection of its own.
+func (o *office) hire(name string) *person {
+	connection := freshID(name)
+	conn, err := bus.Connect(o.t.Context(), bus.Options{Server: o.node.Server(), Name: connection, FailureTimeout: officeTimeout, Log: testLog()})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	agent, err := New(Config{
+		Name: name, Connection: connection, Numerics: "toy", Cache: o.t.TempDir(), Log: testLog(), Link: NewLink(conn), OneRun: true,
+		Build: func(context.Context, Run) (Trainer, error) {
+			tr := newToy()
+			tr.pause = time.Millisecond
+			return tr, nil
+		},
+		Load: func(_ context.Context, _ Run, path string) (trainer.State, error) {
+			o.store.mu.Lock()
+			defer o.store.mu.Unlock()
+			s, ok := o.store.states[path]
+			if !ok {
+				return s, errors.New("not there")
+			}
+			return s, nil
+		},
+		Write: func(_ context.Context, _ Run, s trainer.State, _ string) (string, string, error) {
+			o.store.mu.Lock()
+			defer o.store.mu.Unlock()
+			path := fmt.Sprint("checkpoint-", s.Step)
+			o.store.states[path] = s
+			return path, "digest", nil
+		},
+		Score: func(_ context.Context, _ Run, _ int, _ data.Header, rows []float32, _ int) (map[string]float64, error) {
+			return map[string]float64{"score": score(rows)}, nil
+		},
+	})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &person{agent: agent, cancel: cancel, done: make(chan error, 1)}
+	o.people = append(o.people, p)
+	o.conns[p] = conn
+	go func() { p.done <- agent.Run(ctx) }()
+	return p
+}
+
+// fire cuts a worker's connection in the middle of whatever it does, and ends it.
+func (o *office) fire(p *person) {
+	o.conns[p].Close()
+	p.cancel()
+	<-p.done
+}
+
+// steps returns how many steps are committed.
+func (o *office) steps() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, e := range o.events {
+		if e.Kind == coordinator.StepCommitted {
+			n++
+		}
+	}
+	return n
+}
+
+// check waits for the end and compares the ledger with the undisturbed run.
+func (o *office) check() {
+	o.t.Helper()
+	select {
+	case err := <-o.done:
+		o.done <- err
+		if err != nil {
+			o.t.Fatal(err)
+		}
+	case <-time.After(60 * time.Second):
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for _, e := range o.events {
+			o.t.Logf("%v %v step %d %s %s", e.Time.Format("05.000"), e.Kind, e.Step, e.Worker, e.Reason)
+		}
+		o.t.Fatal("no end after a minute")
+	}
+	run := o.node.State().Runs[0]
+	want, scores := alone(o.t, o.options.Run.Steps)
+	if got := run.Ledger.Len(); got != int64(len(want)) {
+		o.t.Fatalf("%d steps committed, want %d", got, len(want))
+	}
+	for i, w := range want {
+		if got := run.Ledger.At(int64(i)); got.Parameters != w.Parameters || got.Gradient != w.Gradient || got.Loss != w.Loss {
+			o.t.Fatalf("step %d: committed %+v, undisturbed %+v", i, got, w)
+		}
+	}
+	for _, e := range run.Evaluations {
+		if e.Metrics["score"] != scores[e.Step] {
+			o.t.Errorf("score after %d steps = %v, want %v", e.Step, e.Metrics["score"], scores[e.Step])
+		}
+	}
+	if len(run.Evaluations) == 0 || len(run.Manifests) == 0 {
+		o.t.Errorf("%d evaluations and %d checkpoints, want some", len(run.Evaluations), len(run.Manifests))
+	}
+}
+
+func TestNodeAnyNumberOfWorkers(t *testing.T) {
+	for _, workers := range []int{1, 2, 3, 5} {
+		t.Run(fmt.Sprint("W=", workers), func(t *testing.T) {
+			leaks(t)
+			o := newOffice(t, 14)
+			o.open()
+			for i := range workers {
+				o.hire(fmt.Sprint("w", i))
+			}
+			o.check()
+		})
+	}
+}
+
+func TestNodeDeathAndLateJoin(t *testing.T) {
+	leaks(t)
+	o := newOffice(t, 60)
+	o.open()
+	for i := range 3 {
+		o.hire(fmt.Sprint("w", i))
+	}
+	waitFor(t, func() bool { return o.steps() > 8 })
+	o.fire(o.people[0])
+	o.people = o.people[1:]
+	o.hire("late")
+	waitFor(t, func() bool { return o.steps() > 20 })
+	o.people[0].agent.Drain("test")
+	o.check()
+	joined := false
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range o.events {
+		joined = joined || e.Kind == coordinator.WorkerReady && len(e.Worker) > 4 && e.Worker[:4] == "late"
+	}
+	if !joined {
+		t.Error("the late worker never became a full member")
+	}
+}
