@@ -106,6 +106,15 @@ func unpack(packed []byte, dir string) error {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
 		}
+		if h.Typeflag == tar.TypeLink { // equal files are packed once
+			if !filepath.IsLocal(h.Linkname) {
+				return fmt.Errorf("link %q leaves the archive", h.Linkname)
+			}
+			if err := os.Link(filepath.Join(dir, h.Linkname), name); err != nil {
+				return err
+			}
+			continue
+		}
 		f, err := os.Create(name)
 		if err != nil {
 			return err
