@@ -86,6 +86,7 @@ func Compile(dev Device, g *gorgonia.ExprGraph, o Options) (*Program, error) {
 	if o.Fuse {
 		c.fuse()
 	}
+	c.recompute()
 	if err := c.kernels(); err != nil {
 		return nil, err
 	}
