@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -66,7 +68,8 @@ func (s *shelfStore) Remove(path string) error {
 
 // office is a real coordinator and its workers in this process, over the embedded NATS server.
 type office struct {
-	t       *testing.T
+	t       testing.TB
+	pause   time.Duration // per shard
 	options coordinator.Options
 	store   *shelfStore
 	node    *coordinator.Node
@@ -81,8 +84,8 @@ type office struct {
 
 const officeTimeout = 500 * time.Millisecond
 
-func newOffice(t *testing.T, steps int64) *office {
-	o := &office{t: t, store: &shelfStore{states: map[string]trainer.State{}}, conns: map[*person]*bus.Conn{}}
+func newOffice(t testing.TB, steps int64) *office {
+	o := &office{t: t, pause: time.Millisecond, store: &shelfStore{states: map[string]trainer.State{}}, conns: map[*person]*bus.Conn{}}
 	o.options = coordinator.Options{
 		Dir: t.TempDir(), Cluster: coordinator.Config{FailureTimeout: officeTimeout}, Feed: toyFeed{}, Suites: toySuites{},
 		Store: o.store, Log: testLog(), Version: "test", Alone: true,
@@ -142,7 +145,7 @@ func (o *office) hire(name string) *person {
 		Name: name, Connection: connection, Numerics: "toy", Cache: o.t.TempDir(), Log: testLog(), Link: NewLink(conn), OneRun: true,
 		Build: func(context.Context, Run) (Trainer, error) {
 			tr := newToy()
-			tr.pause = time.Millisecond
+			tr.pause = o.pause
 			return tr, nil
 		},
 		Load: func(_ context.Context, _ Run, path string) (trainer.State, error) {
@@ -269,5 +272,58 @@ func TestNodeDeathAndLateJoin(t *testing.T) {
 	}
 	if !joined {
 		t.Error("the late worker never became a full member")
+	}
+}
+
+// Random deaths, joins, drains and stops of everything, the coordinator included: the ledger is the undisturbed one.
+func TestNodeChaos(t *testing.T) {
+	runs := 2
+	if testing.Short() {
+		runs = 1
+	}
+	for i := range runs {
+		t.Run(fmt.Sprint("run ", i), func(t *testing.T) {
+			leaks(t)
+			seed := seeded(t)
+			r := rand.New(rand.NewPCG(seed, 4))
+			o := newOffice(t, 120)
+			o.open()
+			ended := func(within time.Duration) bool {
+				select {
+				case err := <-o.done:
+					o.done <- err
+					return true
+				case <-time.After(within):
+					return false
+				}
+			}
+			for n := 0; n < 60 && !ended(time.Duration(r.IntN(80))*time.Millisecond); n++ {
+				who := 0
+				if len(o.people) > 0 {
+					who = r.IntN(len(o.people))
+				}
+				switch what := r.IntN(12); {
+				case what == 0: // everything
+					o.close()
+					o.open()
+				case what <= 3 && len(o.people) > 0: // one dies
+					p := o.people[who]
+					o.people = slices.Delete(o.people, who, who+1)
+					o.fire(p)
+				case what == 4 && len(o.people) > 1: // one drains
+					p := o.people[who]
+					o.people = slices.Delete(o.people, who, who+1)
+					p.agent.Drain("test")
+					if err := <-p.done; err != nil {
+						t.Errorf("Run after Drain = %v, want nil", err)
+					}
+					o.conns[p].Close()
+				}
+				for len(o.people) < 2 || len(o.people) < 5 && r.IntN(3) == 0 {
+					o.hire(fmt.Sprint("w", n))
+				}
+			}
+			o.check()
+		})
 	}
 }
