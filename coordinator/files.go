@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
@@ -26,10 +29,20 @@ type files struct {
 
 	mu    sync.Mutex
 	suite map[int][]byte
+
+	hashing sync.Mutex // one file is hashed at a time
+	hashed  map[hashKey]string
+}
+
+// hashKey is a file as it was when it was hashed.
+type hashKey struct {
+	folder, name string
+	size         int64
+	changed      time.Time
 }
 
 func newFiles(model, store string, suites Suites) *files {
-	return &files{model: model, store: store, suites: suites, suite: map[int][]byte{}}
+	return &files{model: model, store: store, suites: suites, suite: map[int][]byte{}, hashed: map[hashKey]string{}}
 }
 
 // get answers a FileRequest.
@@ -100,7 +113,7 @@ func (f *files) file(folder, name string, offset int64, limit int, follow bool) 
 		tree = root.FS()
 	}
 	if name == "" || strings.HasSuffix(name, "/") {
-		whole, err := list(tree, path.Clean(name))
+		whole, err := f.list(folder, tree, path.Clean(name))
 		return slice(whole, offset, limit), int64(len(whole)), err
 	}
 	file, err := tree.Open(name)
@@ -124,25 +137,52 @@ func (f *files) file(folder, name string, offset int64, limit int, follow bool) 
 	return part[:n], info.Size(), nil
 }
 
-// list returns the regular files of a folder as JSON.
-func list(tree fs.FS, dir string) ([]byte, error) {
+// list returns the regular files of a folder as JSON, with their SHA-256: a worker's cache tells models apart by it.
+func (f *files) list(folder string, tree fs.FS, dir string) ([]byte, error) {
 	entries, err := fs.ReadDir(tree, dir)
 	if err != nil {
 		return nil, err
 	}
 	type listed struct {
-		Name string `json:"name"`
-		Size int64  `json:"size"`
+		Name   string `json:"name"`
+		Size   int64  `json:"size"`
+		Digest string `json:"digest"`
 	}
 	out := []listed{}
 	for _, e := range entries {
-		info, err := fs.Stat(tree, path.Join(dir, e.Name()))
+		name := path.Join(dir, e.Name())
+		info, err := fs.Stat(tree, name)
 		if err != nil {
 			continue // a dangling link, or one that leads out of the store
 		}
 		if info.Mode().IsRegular() {
-			out = append(out, listed{e.Name(), info.Size()})
+			digest, err := f.digest(tree, hashKey{folder, name, info.Size(), info.ModTime()})
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, listed{e.Name(), info.Size(), digest})
 		}
 	}
 	return json.Marshal(out)
+}
+
+// digest returns a file's SHA-256 in hex, computed once for as long as the file does not change.
+func (f *files) digest(tree fs.FS, key hashKey) (string, error) {
+	f.hashing.Lock()
+	defer f.hashing.Unlock()
+	if d, ok := f.hashed[key]; ok {
+		return d, nil
+	}
+	file, err := tree.Open(key.name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, file); err != nil {
+		return "", err
+	}
+	d := hex.EncodeToString(h.Sum(nil))
+	f.hashed[key] = d
+	return d, nil
 }

@@ -443,7 +443,7 @@ func TestShardsFilesAndStatus(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"model/config.json":       `{"a":1}`,
-		"model/":                  `[{"name":"config.json","size":7}]`,
+		"model/":                  `[{"name":"config.json","size":7,"digest":"015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"}]`,
 		"checkpoints/weights.bin": "0123456789",
 		"suite/0":                 `{"queries":["q1"]}`,
 	} {

@@ -336,7 +336,7 @@ type Chunk struct {
 // "checkpoints/FOLDER/NAME" of the store, or "suite/INDEX", the queries, documents and judgements of a suite as JSON.
 type FileRequest struct {
 	Run    string
-	Name   string // ending in "/": lists that folder's files as JSON, an array of {"name", "size"}
+	Name   string // ending in "/": lists that folder's files as JSON, an array of {"name", "size", "digest"} (SHA-256, hex)
 	Offset int64
 	Limit  int
 }
