@@ -50,7 +50,7 @@ fuzz: ## every fuzz target for FUZZ=5s
 	scripts/fuzz.sh $(FUZZ)
 
 chaos: build ## 20 kills of everything and 20 kills of one worker, all seeds printed
-	$(GO) test -count 1 -timeout 60m -run Chaos ./coordinator/chaos -chaos.rounds 20
+	$(GO) test -count 1 -timeout 60m -run Chaos . -chaos.rounds 20
 
 generate: ## assembly, tokenizer, schema
 	$(GO) generate ./...

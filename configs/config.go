@@ -64,8 +64,12 @@ func (c *Config) Trainer() trainer.Config {
 
 // Order returns how the run's rows become global batches.
 func (c *Config) Order() data.Order {
-	return data.Order{
+	o := data.Order{
 		Batch: c.Train.Batch, HardNegatives: c.Loss.HardNegatives, Group: c.Train.Group, Remainder: c.Train.Remainder,
 		MaxLength: c.Train.MaxLength, ShardTokens: c.Train.ShardTokens, Seed: c.Train.Seed,
 	}
+	if c.Loss.Kind != contrastive.InfoNCEKind {
+		o.HardNegatives, o.Texts, o.Predicted = 0, c.Loss.Texts, c.Loss.Kind == contrastive.CausalLM
+	}
+	return o
 }

@@ -40,7 +40,7 @@ func (o *observer) observe(before, after *fsm.State, commands []fsm.Command, hea
 		case *fsm.Retry:
 			e.Kind, e.Attempt = AttemptRepeated, c.Attempt
 		case *fsm.Commit:
-			e.Kind, e.Step, e.Loss, e.Norm, e.Rate = StepCommitted, c.Step+1, c.Loss, c.Norm, c.Rate
+			e.Kind, e.Step, e.Loss, e.Norm, e.Rate, e.Parameters = StepCommitted, c.Step+1, c.Loss, c.Norm, c.Rate, c.Parameters
 			e.Replayed = was.Committed() > c.Step
 			if r := was.Round; r != nil && r.Number == c.Round {
 				e.Seconds = after.Now.Sub(r.Opened).Seconds()

@@ -59,6 +59,7 @@ type hfConfig struct {
 	UseWindow     *bool    `json:"use_sliding_window"`
 	WindowLayers  *int     `json:"max_window_layers"`
 	MaskToken     *int     `json:"mask_token_id"`
+	IsCausal      *bool    `json:"is_causal"`
 
 	LLaDA
 }
@@ -132,6 +133,9 @@ func ParseArchitecture(text []byte) (Architecture, error) {
 	}
 	if c.MaskToken != nil {
 		a.MaskToken = *c.MaskToken
+	}
+	if c.IsCausal != nil {
+		a.Bidirectional = !*c.IsCausal
 	}
 	// A window is on where use_sliding_window is absent (Mistral) or true; false ignores sliding_window.
 	if c.SlidingWindow != nil && (c.UseWindow == nil && !row.windowOff || c.UseWindow != nil && *c.UseWindow) {

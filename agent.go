@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
+	"github.com/counterpoint-ml/counterpoint/worker"
+)
+
+// crew is what the workers of one process share: the frozen weights of a run's model.
+type crew struct {
+	threads int // of each worker
+	keep    int64
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	bases  map[string]*backbone.Base   // by run identity
+	params map[string][]backbone.Param // likewise: what trains
+}
+
+func newCrew(threads int, keep int64, log *slog.Logger) *crew {
+	return &crew{threads: max(threads, 1), keep: keep, log: log, bases: map[string]*backbone.Base{}, params: map[string][]backbone.Param{}}
+}
+
+// member configures one worker of the crew on a device of its own.
+func (c *crew) member(name string, link worker.Link, connection string) (worker.Config, *cpu.Device, error) {
+	dev, err := cpu.New(c.threads)
+	if err != nil {
+		return worker.Config{}, nil, err
+	}
+	return worker.Config{
+		Name: name, Connection: connection, Numerics: dev.Numerics(), Version: version, Threads: c.threads,
+		Link: link, Log: c.log.With("worker", name),
+		Build: func(ctx context.Context, run worker.Run) (worker.Trainer, error) { return c.build(ctx, run, dev) },
+		Load:  c.load,
+		Write: c.write,
+		Score: score,
+	}, dev, nil
+}
+
+// base opens the run's model once in this process; a folder that is not on this machine comes from the coordinator.
+func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpec, error) {
+	spec, err := decodeSpec(run.Spec)
+	if err != nil {
+		return nil, spec, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if path := spec.Trainer.Model.Path; path != "" {
+		if _, err := os.Stat(filepath.Join(path, checkpoints.ModelConfigName)); err != nil {
+			if spec.Trainer.Model.Path, err = run.Files.Folder(ctx, "model/"); err != nil {
+				return nil, spec, fmt.Errorf("fetch the model folder: %w", err)
+			}
+		}
+	}
+	b := c.bases[run.Identity]
+	if b == nil {
+		if b, err = backbone.Load(spec.Trainer.Model, spec.Trainer.Seed); err != nil {
+			return nil, spec, err
+		}
+		c.bases[run.Identity] = b
+	}
+	return b, spec, nil
+}
+
+func (c *crew) build(ctx context.Context, run worker.Run, dev *cpu.Device) (worker.Trainer, error) {
+	base, spec, err := c.base(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	t, err := trainer.New(spec.Trainer, base, dev, trainer.Options{Keep: c.keep, Pool: dev.Pool()})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.params[run.Identity] = t.Params()
+	return t, nil
+}
+
+// load reads the trainer's state from a checkpoint, which comes from the coordinator where the path is not here.
+func (c *crew) load(ctx context.Context, run worker.Run, path string) (trainer.State, error) {
+	if _, err := os.Stat(path); err != nil {
+		if path, err = run.Files.Folder(ctx, "checkpoints/"+filepath.Base(path)+"/"); err != nil {
+			return trainer.State{}, fmt.Errorf("fetch checkpoint: %w", err)
+		}
+	}
+	s, err := checkpoints.Load(ctx, path)
+	if err != nil {
+		return trainer.State{}, err
+	}
+	if s.Identity != run.Identity {
+		spec, err := decodeSpec(run.Spec)
+		if err != nil {
+			return trainer.State{}, err
+		}
+		return trainer.State{}, &checkpoints.IdentityError{
+			Name: path, Have: s.Identity, Want: run.Identity, Differences: checkpoints.Differences(s.Spec, spec.Identity),
+		}
+	}
+	return stateOf(s), nil
+}
+
+func stateOf(s *checkpoints.Snapshot) trainer.State {
+	return trainer.State{Step: s.Step, Parameters: s.Parameters, First: s.First, Second: s.Second, Maxima: s.Maxima, Attempt: s.Attempt}
+}
+
+// write writes a checkpoint of a state into the run's store.
+func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, digest string) (path, manifest string, err error) {
+	base, spec, err := c.base(ctx, run)
+	if err != nil {
+		return "", "", err
+	}
+	s := &checkpoints.Snapshot{
+		Step: state.Step, Attempt: state.Attempt, Maxima: state.Maxima,
+		Parameters: state.Parameters, First: state.First, Second: state.Second,
+		Origin: checkpoints.Origin{
+			Run: run.Name, Seed: spec.Trainer.Seed, Identity: run.Identity, Data: spec.Data, Tokenizer: spec.Tokenizer,
+			ParameterDigest: digest, Version: version, Spec: spec.Identity,
+		},
+	}
+	trained := map[string]bool{}
+	c.mu.Lock()
+	params := c.params[run.Identity]
+	c.mu.Unlock()
+	for _, t := range params {
+		s.Tensors = append(s.Tensors, checkpoints.Tensor{Name: t.Name, Shape: t.Shape})
+		trained[t.Name] = true
+	}
+	if s.Files, err = tokenizerFiles(spec.Trainer.Model); err != nil {
+		return "", "", err
+	}
+	if s.Files[checkpoints.ModelConfigName], err = base.ConfigJSON(spec.Trainer.Model.Attention); err != nil {
+		return "", "", err
+	}
+	if l := spec.Trainer.Model.LoRA; l != nil {
+		targets := l.Targets
+		if len(targets) == 0 || slices.Contains(targets, "all-linear") {
+			targets = backbone.Targets
+		}
+		s.Adapter = &checkpoints.Adapter{Base: spec.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets}
+		if s.Adapter.Base == "" {
+			s.Adapter.Base = spec.Trainer.Model.Preset
+		}
+	} else if s.Frozen, err = base.Rest(trained); err != nil {
+		return "", "", err
+	}
+	series := &checkpoints.Series{Store: checkpoints.NewLocal(run.Store), Log: c.log}
+	m, err := series.Write(ctx, s)
+	if err != nil {
+		return "", "", err
+	}
+	return filepath.Join(run.Store, checkpoints.Name(state.Step)), m.Digest(), nil
+}
+
+// score turns a suite's embeddings into metrics.
+func score(ctx context.Context, run worker.Run, suite int, _ data.Header, rows []float32, width int) (map[string]float64, error) {
+	text, err := run.Files.Read(ctx, fmt.Sprintf("suite/%d", suite))
+	if err != nil {
+		return nil, err
+	}
+	var sheet data.Sheet
+	if err := json.Unmarshal(text, &sheet); err != nil {
+		return nil, fmt.Errorf("suite %d: %w", suite, err)
+	}
+	return evaluate.Score(&sheet, rows, width)
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/counterpoint-ml/counterpoint/configs"
+)
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Explain, check and complete run files"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:     "explain [KEY]",
+			Short:   "What a key means, its type, default and what is allowed; all keys without KEY",
+			Example: "  counterpoint config explain train.schedule\n  counterpoint config explain data[0].limit",
+			Args:    cobra.MaximumNArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				key := ""
+				if len(args) == 1 {
+					key = args[0]
+				}
+				return configs.Explain(cmd.OutOrStdout(), key)
+			},
+		},
+		&cobra.Command{
+			Use:     "schema",
+			Short:   "The JSON Schema of run files, so that editors complete them",
+			Example: "  counterpoint config schema > run.schema.json   # then: # yaml-language-server: $schema=run.schema.json",
+			Args:    cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				text, err := configs.JSONSchema()
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\n", text)
+				return nil
+			},
+		},
+		&cobra.Command{
+			Use:   "example",
+			Short: "A run file to start from",
+			Args:  cobra.NoArgs,
+			Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), configs.Example) },
+		},
+		&cobra.Command{
+			Use:   "check RUN.yaml",
+			Short: "Load a run file and report every fault",
+			Args:  cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if _, err := configs.Load(args[0], configs.Layers{Env: os.Environ()}); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), args[0], "is sound")
+				return nil
+			},
+		},
+	)
+	return cmd
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/progress"
+	"github.com/counterpoint-ml/counterpoint/coordinator/report"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
+)
+
+func trainCommand() *cobra.Command {
+	var sets []string
+	var dryRun, resume, fresh, asJSON, quiet bool
+	cmd := &cobra.Command{
+		Use:   "train RUN.yaml",
+		Short: "Train, evaluate and report in this process, with cluster.workers local workers",
+		Long: `Train runs a whole fleet in one process: coordinator, NATS server and workers. A run that was interrupted, by a crash or
+by Ctrl-C, goes on from where it was, with the same result. Ctrl-C once finishes the step and writes a checkpoint; twice ends at once.
+With cluster.listen set, more workers may join over the network.`,
+		Example: `  counterpoint train run.yaml --dry-run
+  counterpoint train run.yaml --set train.batch=256 --set cluster.workers=4
+  counterpoint train run.yaml --resume            after Ctrl-C or a failure`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config, err := configs.Load(args[0], configs.Layers{Env: os.Environ(), Set: sets})
+			if err != nil {
+				return err
+			}
+			if err := useKernels(config.Cluster.Kernels); err != nil {
+				return err
+			}
+			if fresh {
+				if err := setAside(config, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\nstopping: the step in flight is finished and a checkpoint written; again to end at once (still resumable)")
+			return train(ctx, cmd, config, args[0], trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, drain: drain})
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&sets, "set", nil, "key=value over the run file and the environment; repeatable")
+	f.BoolVar(&dryRun, "dry-run", false, "print the plan and stop")
+	f.BoolVar(&resume, "resume", false, "let a run go on that was paused or has failed")
+	f.BoolVar(&fresh, "fresh", false, "begin again; what the run's folder holds is set aside")
+	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
+	f.BoolVar(&quiet, "quiet", false, "no plan before the run")
+	return cmd
+}
+
+type trainOptions struct {
+	dryRun, resume, json, quiet bool
+	drain                       <-chan struct{}
+}
+
+// train prepares and runs one run file in this process.
+func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file string, o trainOptions) error {
+	out := cmd.OutOrStdout()
+	log, done, err := runLog(config)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, err := prepare(config, log)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if o.dryRun {
+		return p.plan(out)
+	}
+	if err := p.keepPlan(file); err != nil {
+		return err
+	}
+	if !o.json && !o.quiet {
+		if err := p.plan(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	view := chooseView(out, config, o.json)
+	outcome, err := p.lead(ctx, launch{
+		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain,
+	})
+	view.Close()
+	if err != nil {
+		return err
+	}
+	return p.conclude(cmd, file, outcome, o.json)
+}
+
+func chooseView(out io.Writer, config *configs.Config, asJSON bool) progress.View {
+	switch {
+	case asJSON:
+		return progress.JSON(out)
+	case terminal(out):
+		return progress.Bar(out, config.Name, config.Train.Steps)
+	}
+	return progress.Lines(out, config.Train.Steps, 5*time.Second)
+}
+
+// runLog opens the log file in the run's folder.
+func runLog(config *configs.Config) (*slog.Logger, func(), error) {
+	dir := config.Log.Dir
+	if dir == "" {
+		dir = filepath.Join("runs", config.Name)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("run folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "log.txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, nil, fmt.Errorf("run folder: %w", err)
+	}
+	log, err := logger(f, config.Log.Level)
+	return log, func() { f.Close() }, err
+}
+
+// conclude writes the report and the final table, and says what to do next.
+func (p *prepared) conclude(cmd *cobra.Command, file string, outcome coordinator.Outcome, asJSON bool) error {
+	record, err := readRecord(p.dir)
+	if err != nil {
+		return err
+	}
+	record.Name = p.config.Name
+	for _, suite := range p.suites {
+		row, err := bm25Row(suite)
+		if err != nil {
+			return err
+		}
+		record.Rows = append(record.Rows, row)
+	}
+	page := filepath.Join(p.dir, "report.html")
+	if err := writeReport(page, report.Document{Title: p.config.Name, Note: outcome.Reason, Runs: []*report.Record{record}}); err != nil {
+		return err
+	}
+	if asJSON {
+		return ended(outcome, nil)
+	}
+	out := cmd.OutOrStdout()
+	if rows := record.Results(); len(rows) > 0 {
+		fmt.Fprintf(out, "\n%s\n", report.Table(rows, nil))
+	}
+	if n := len(record.Steps); n > 0 {
+		fmt.Fprintf(out, "parameters  %s after step %d\n", record.Steps[n-1].Parameters, record.Steps[n-1].Step)
+	}
+	if n := len(record.Saves); n > 0 {
+		fmt.Fprintf(out, "checkpoint  %s\n", relative(record.Saves[n-1].Path))
+	}
+	fmt.Fprintf(out, "report      %s\n", relative(page))
+	if outcome.State == fsm.Paused {
+		fmt.Fprintf(out, "paused after step %d (%s); go on with: counterpoint train %s --resume\n", outcome.Step, outcome.Reason, file)
+	}
+	return ended(outcome, nil)
+}
+
+// bm25Row is the honest reference beside a model's rows.
+func bm25Row(suite *data.Suite) (report.Row, error) {
+	metrics, err := evaluate.Lexical(suite)
+	return report.Row{Label: "BM25 (reference)", Suite: suite.Name, Metrics: metrics}, err
+}
+
+// ended is the command's error for how the run ended: none for finished and for paused on request.
+func ended(o coordinator.Outcome, err error) error {
+	switch o.State {
+	case fsm.Failed, fsm.Cancelled:
+		return errors.Join(fmt.Errorf("run %s after step %d: %s", o.State, o.Step, o.Reason), err)
+	}
+	return err
+}
+
+// relative shortens a path below the current folder.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if r, err := filepath.Rel(wd, path); err == nil && filepath.IsLocal(r) {
+		return r
+	}
+	return path
+}

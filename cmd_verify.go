@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+)
+
+// verified is the result of one checkpoint.
+type verified struct {
+	Path     string          `json:"path"`
+	Run      string          `json:"run,omitempty"`
+	Step     int64           `json:"step"`
+	Identity string          `json:"identity,omitempty"`
+	Digest   string          `json:"parameters,omitempty"`
+	OK       bool            `json:"ok"`
+	Checks   []verifiedCheck `json:"checks"`
+	Notes    []string        `json:"notes,omitempty"`
+}
+
+type verifiedCheck struct {
+	What  string `json:"what"`
+	OK    bool   `json:"ok"`
+	Error string `json:"error,omitempty"`
+}
+
+func verifyCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify CHECKPOINT...",
+		Short: "Check everything about checkpoints that can be checked, and say what was",
+		Long: `Of a checkpoint, every check is listed: the manifest, each file's checksum, tensors, shapes and values, and the digests of the
+parameters, the tokenizer and the run's settings, computed again. Of a folder of checkpoints or of a run, each checkpoint is listed,
+newest first. The exit code is 1 if anything failed.`,
+		Example: "  counterpoint verify runs/tiny-diffusion\n  counterpoint verify runs/tiny-diffusion/checkpoints/step-00000150",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out := cmd.OutOrStdout()
+			var all []verified
+			failed := false
+			for i, path := range args {
+				found, whole, err := verifyPath(cmd.Context(), path)
+				if err != nil {
+					return err
+				}
+				for j, v := range found {
+					failed = failed || !v.OK
+					if asJSON {
+						continue
+					}
+					if i+j > 0 && whole {
+						fmt.Fprintln(out)
+					}
+					v.print(out, whole)
+				}
+				all = append(all, found...)
+			}
+			if asJSON {
+				encoder := json.NewEncoder(out)
+				encoder.SetIndent("", "  ")
+				if err := encoder.Encode(all); err != nil {
+					return err
+				}
+			}
+			if failed {
+				return exitError{1}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON list")
+	return cmd
+}
+
+// verifyPath verifies a checkpoint (whole: to be shown with each check) or those of a folder, newest first.
+func verifyPath(ctx context.Context, path string) (found []verified, whole bool, err error) {
+	dir, err := seriesFolder(path)
+	if err != nil {
+		return nil, false, err
+	}
+	if dir == "" {
+		return []verified{verify(ctx, path)}, true, nil
+	}
+	entries, err := (&checkpoints.Series{Store: checkpoints.NewLocal(dir)}).List(ctx, false)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(entries) == 0 {
+		return nil, false, fmt.Errorf("%s: %w", dir, checkpoints.ErrNone)
+	}
+	for _, e := range entries {
+		v := verify(ctx, filepath.Join(dir, e.Name))
+		v.Step = e.Step
+		found = append(found, v)
+	}
+	return found, false, nil
+}
+
+func verify(ctx context.Context, dir string) verified {
+	r := checkpoints.Verify(ctx, dir, checkpoints.Hashers{
+		Parameters: func(s *checkpoints.Snapshot) string { return stateOf(s).Digest() },
+		Tokenizer: func(dir string) (string, error) {
+			tok, err := tokenize.Open(dir)
+			if err != nil {
+				return "", err
+			}
+			return tok.Digest(), nil
+		},
+		Spec: identityOf,
+	})
+	v := verified{Path: dir, OK: r.Err() == nil, Notes: r.Notes}
+	if m := r.Manifest; m != nil {
+		v.Run, v.Step, v.Identity, v.Digest = m.Run, m.Step, m.Identity, m.ParameterDigest
+	}
+	for _, c := range r.Checks {
+		check := verifiedCheck{What: c.What, OK: c.Err == nil}
+		if c.Err != nil {
+			check.Error = c.Err.Error()
+		}
+		v.Checks = append(v.Checks, check)
+	}
+	v.checkAdapter(ctx)
+	return v
+}
+
+// checkAdapter compares the base of a sound adapter with the one that it was trained on.
+func (v *verified) checkAdapter(ctx context.Context) {
+	if !v.OK {
+		return
+	}
+	s, spec, err := readCheckpoint(ctx, v.Path)
+	if err != nil || s == nil || s.Adapter == nil || spec.Trainer.Model.Path == "" {
+		return
+	}
+	err = checkBase(spec, spec.Trainer.Model)
+	if errors.Is(err, fs.ErrNotExist) {
+		v.Notes = append(v.Notes, "the adapter's base is not on this machine and was not compared: "+err.Error())
+		return
+	}
+	check := verifiedCheck{What: "the adapter's base " + spec.Trainer.Model.Path + " is the one that it was trained on", OK: err == nil}
+	if err != nil {
+		check.Error, v.OK = err.Error(), false
+	}
+	v.Checks = append(v.Checks, check)
+}
+
+// identityOf computes a run's identity from the settings in a checkpoint.
+func identityOf(text []byte) (string, error) {
+	spec, err := decodeSpec(text)
+	if err != nil {
+		return "", err
+	}
+	if len(spec.Identity) == 0 {
+		return "", errors.New("they hold no identity")
+	}
+	sum := sha256.Sum256(spec.Identity)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (v *verified) print(w io.Writer, whole bool) {
+	const width = 7
+	state := func(ok bool) string {
+		if ok {
+			return "ok"
+		}
+		return "FAILED"
+	}
+	if whole {
+		fmt.Fprintf(w, "%s\n", v.Path)
+		if v.Run != "" {
+			fmt.Fprintf(w, "run %s, step %d, identity %.16s, parameters %.16s\n", v.Run, v.Step, v.Identity, v.Digest)
+		}
+	} else {
+		fmt.Fprintf(w, "%-*s %s: step %d, %s", width, state(v.OK), v.Path, v.Step, plural(len(v.Checks), "check", "checks"))
+		if v.Digest != "" {
+			fmt.Fprintf(w, ", parameters %.16s", v.Digest)
+		}
+		fmt.Fprintln(w)
+	}
+	for _, c := range v.Checks {
+		if whole || !c.OK {
+			fmt.Fprintf(w, "%-*s %s\n", width, state(c.OK), c.What)
+		}
+		if !c.OK {
+			fmt.Fprintf(w, "%-*s   %s\n", width, "", c.Error)
+		}
+	}
+	for _, note := range v.Notes {
+		if whole {
+			fmt.Fprintf(w, "%-*s %s\n", width, "note", note)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
+	"github.com/counterpoint-ml/counterpoint/worker"
+)
+
+func workerCommand() *cobra.Command {
+	var join, name, level string
+	var threads, count int
+	var timeout, grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "worker --join nats://HOST:PORT",
+		Short: "Add a worker to a running coordinator, at any time; it needs neither the data nor the YAML",
+		Long: `A worker takes shards from the coordinator that it joins, copies the parameters from a peer if the run
+is under way, and may leave at any time. SIGTERM or Ctrl-C drains it: the round in flight is finished and
+nothing new taken; a second one ends it at once. Neither shows in the result.`,
+		Example: "  counterpoint worker --join nats://127.0.0.1:4222\n  counterpoint worker --join nats://10.0.0.1:4222 --name gpu7 --threads 8",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if join == "" {
+				return errors.New("--join is needed: the coordinator prints its address, such as nats://127.0.0.1:4222")
+			}
+			log, err := logger(cmd.ErrOrStderr(), level)
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				if name, err = os.Hostname(); err != nil {
+					name = "worker"
+				}
+			}
+			if threads == 0 {
+				threads = max(1, runtime.GOMAXPROCS(0)/count)
+			}
+			crew := newCrew(threads, keepBytes(count), log)
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once")
+			return join1(ctx, drain, crew, join, name, count, timeout, grace, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&join, "join", "", "address of a coordinator, nats://HOST:PORT; several separated by commas")
+	f.StringVar(&name, "name", "", "name for people; default the host's name")
+	f.StringVar(&level, "log", "info", "smallest log level: debug, info, warn, error")
+	f.IntVar(&threads, "threads", 0, "threads of a worker; default the machine's cores shared among --count")
+	f.IntVar(&count, "count", 1, "workers in this process; they share the frozen weights")
+	f.DurationVar(&timeout, "failure-timeout", time.Second, "the coordinator's cluster.failure_timeout")
+	f.DurationVar(&grace, "grace", 5*time.Second, "how long a drain waits for the round in flight")
+	return cmd
+}
+
+// join1 runs count agents against a coordinator until the context ends or drain is closed.
+func join1(ctx context.Context, drain <-chan struct{}, crew *crew, url, name string, count int, timeout, grace time.Duration, log *slog.Logger) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range count {
+		self := name
+		if count > 1 {
+			self = fmt.Sprintf("%s-%d", name, i)
+		}
+		connection := connectionName(self)
+		conn, err := bus.Connect(ctx, bus.Options{URL: url, Name: connection, FailureTimeout: timeout, Log: log})
+		if err != nil {
+			return fmt.Errorf("join %s: %w", url, err)
+		}
+		config, dev, err := crew.member(self, worker.NewLink(conn), connection)
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		config.Grace = grace
+		agent, err := worker.New(config)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			defer dev.Close()
+			defer conn.Close()
+			defer context.AfterFunc(closed(ctx, drain), func() { agent.Drain("asked to") })()
+			return agent.Run(ctx)
+		})
+	}
+	return g.Wait()
+}
+
+// closed returns a context that ends when ch is closed.
+func closed(ctx context.Context, ch <-chan struct{}) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx
+}
+
+// interrupts turns the first SIGINT or SIGTERM into drain and the second into the end of the context, after which the
+// process ends whatever happens.
+func interrupts(ctx context.Context, stderr interface{ Write([]byte) (int, error) }, first string) (context.Context, <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	drain := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(signals)
+		select {
+		case <-signals:
+			fmt.Fprintln(stderr, first)
+			close(drain)
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-signals:
+			cancel()
+			time.Sleep(200 * time.Millisecond)
+			os.Exit(130)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, drain
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/counterpoint-ml/counterpoint/"
+
+// graph states which packages of ours each package may import. Imports point down only.
+//
+// DO NOT CHANGE THIS DATA TO FIX A BUILD. A new arrow is a decision about the design: it belongs into
+// ARCHITECTURE.md first.
+const graph = `
+# leaves
+data/golden:
+coordinator/pack:
+trainer/philox:
+trainer/engine/cpu/isa:
+trainer/engine/cpu/pool:
+checkpoints/safetensors:
+
+# data
+data:
+data/tokenize:
+data/tokenize/tiny: data/tokenize
+
+# checkpoints: no gorgonia, no NATS
+checkpoints: checkpoints/safetensors
+
+# trainer: no NATS, no leases, no files of runs
+trainer/fixed: trainer/engine/cpu/pool trainer/engine/cpu/simd
+trainer/optim: trainer/engine/cpu/pool trainer/engine/cpu/simd
+trainer/engine/cpu/gemm: trainer/engine/cpu/isa trainer/engine/cpu/pool
+trainer/engine/cpu/simd: trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/gemm trainer/philox
+trainer/contrastive: trainer/engine/cpu/gemm trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox data
+trainer/ops:
+trainer/engine: trainer/ops
+trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox
+trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
+trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/safetensors data
+trainer/evaluate: data trainer/engine/cpu/gemm trainer/engine/cpu/pool
+trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/philox trainer/engine data
+
+# coordinator: no tensors
+coordinator/wire: coordinator/pack data
+coordinator/wire/bus: coordinator/wire
+coordinator/fsm: coordinator/pack coordinator/wire
+coordinator/plan: coordinator/fsm coordinator/wire
+coordinator/consensus: coordinator/fsm
+coordinator/report: coordinator
+coordinator/progress: coordinator
+coordinator: coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
+
+# worker: no Raft, no fsm, no plan
+worker/collective: coordinator/wire coordinator/wire/bus trainer/fixed
+worker: worker/collective coordinator/wire coordinator/wire/bus trainer trainer/fixed trainer/evaluate checkpoints data
+
+# configs: the component's Config structs only
+configs: checkpoints coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim
+`
+
+// owners are the packages that alone may import a library (tests included).
+var owners = map[string][]string{
+	"github.com/hashicorp/raft":      {"coordinator/consensus"},
+	"github.com/hashicorp/raft-wal":  {"coordinator/consensus"},
+	"github.com/nats-io/":            {"coordinator/wire/bus"},
+	"github.com/spf13/viper":         {"configs"},
+	"github.com/spf13/cobra":         {"."},
+	"gorgonia.org/":                  {"trainer/ops", "trainer/engine", "trainer/engine/cpu", "trainer/engine/enginetest", "trainer/backbone"},
+	"github.com/vbauerster/mpb":      {"coordinator/progress"},
+	"github.com/goccy/go-yaml":       {"configs"},
+	"golang.org/x/text/unicode/norm": {"data/tokenize"},
+}
+
+func TestImportGraph(t *testing.T) {
+	allowed := map[string][]string{}
+	for _, line := range strings.Split(graph, "\n") {
+		name, list, ok := strings.Cut(line, ":")
+		if ok && !strings.HasPrefix(line, "#") {
+			allowed[name] = strings.Fields(list)
+		}
+	}
+	seen := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != "." && (strings.HasPrefix(entry.Name(), ".") || strings.HasPrefix(entry.Name(), "_") || entry.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		from := filepath.ToSlash(filepath.Dir(path))
+		seen[from] = true
+		test := strings.HasSuffix(path, "_test.go")
+		for _, spec := range file.Imports {
+			to := strings.Trim(spec.Path.Value, `"`)
+			for library, who := range owners {
+				if strings.HasPrefix(to, library) && !slices.Contains(who, from) {
+					t.Errorf("%s imports %s; only %v may", path, to, who)
+				}
+			}
+			to, ours := strings.CutPrefix(to, module)
+			if !ours || test || from == "." { // main wires everything; tests may look around
+				continue
+			}
+			list, known := allowed[from]
+			if strings.HasPrefix(from, "scripts/") {
+				continue
+			}
+			if !known {
+				t.Errorf("%s: package %s is not in the graph", path, from)
+			} else if !slices.Contains(list, to) {
+				t.Errorf("%s: a new arrow %s -> %s; allowed: %v", path, from, to, list)
+			}
+			if strings.HasPrefix(to, "scripts/") {
+				t.Errorf("%s imports %s; scripts are never imported", path, to)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range allowed {
+		if !seen[name] {
+			t.Errorf("the graph names %s, which does not exist", name)
+		}
+	}
+}

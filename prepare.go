@@ -1,0 +1,179 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
+)
+
+// prepared is a run with everything that a node needs to lead it: data, suites and the submission.
+type prepared struct {
+	config      *configs.Config
+	files       tokenize.Files
+	model       string // digest of the model folder's config.json and weights; "" for a preset
+	tok         *tokenize.Tokenizer
+	set         *data.Set
+	instruction string // of the training queries
+	suites      data.Suites
+	dir         string // of the run: Raft log, events, report
+	store       string // of its checkpoints
+	order       data.Order
+	closers     []io.Closer
+}
+
+// prepare opens a run's model folder, tokenizer, data and suites.
+func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
+	p := &prepared{config: config, dir: config.Log.Dir, store: config.Checkpoint.Dir}
+	if p.dir == "" {
+		p.dir = filepath.Join("runs", config.Name)
+	}
+	if p.store == "" {
+		p.store = filepath.Join(p.dir, "checkpoints")
+	}
+	for _, path := range []*string{&p.dir, &p.store, &config.Model.Path} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = abs
+	}
+	if err := p.openModel(); err != nil {
+		return nil, err
+	}
+	cache := filepath.Join(p.dir, "cache")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, fmt.Errorf("run folder: %w", err)
+	}
+	var err error
+	if p.set, err = data.Open(config.Data, config.Order(), p.tok, cache, log); err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, p.set)
+	p.order = config.Order()
+	p.order.ShardTokens = p.set.ShardTokens()
+	if p.instruction, err = p.set.Instruction(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	for _, s := range config.Evaluate.Suites {
+		suite, err := openSuite(config, s.Path, p.instruction, p.tok, cache, log)
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.suites = append(p.suites, suite)
+	}
+	return p, nil
+}
+
+// openModel finds the model folder (a folder of checkpoints means its newest sound one) and the tokenizer.
+func (p *prepared) openModel() error {
+	var err error
+	if p.config.Model.Path == "" {
+		p.files = tiny.Files()
+		p.tok, err = tiny.Open()
+		return err
+	}
+	if p.config.Model.Path, err = modelFolder(p.config.Model.Path); err != nil {
+		return err
+	}
+	if p.model, err = modelDigest(p.config.Model.Path); err != nil {
+		return err
+	}
+	if p.files, err = tokenize.ReadFiles(p.config.Model.Path); err != nil {
+		return err
+	}
+	p.tok, err = p.files.Open(p.config.Model.Path)
+	return err
+}
+
+// openSuite opens the suite of that path as the run file describes it; instruction is the training queries' own.
+func openSuite(config *configs.Config, path, instruction string, tok data.Tokenizer, cache string, log *slog.Logger) (*data.Suite, error) {
+	c := data.SuiteConfig{Path: path, MaxLength: config.Train.MaxLength}
+	for _, s := range config.Evaluate.Suites {
+		if s.Path == path {
+			c.Name, c.Split, c.Instruction, c.Document = s.Name, s.Split, s.Instruction, s.Document
+			if s.MaxLength > 0 {
+				c.MaxLength = s.MaxLength
+			}
+		}
+	}
+	if c.Instruction == "" {
+		c.Instruction = instruction
+	}
+	return data.OpenSuite(c, tok, cache, log)
+}
+
+// identity returns what decides the run's result, as JSON and as a digest: model, data, loss, train and shards.
+func (p *prepared) identity() (settings []byte, digest string, err error) {
+	t := p.config.Trainer()
+	t.Model.Path = "" // content, not place: a folder may move
+	sources := slices.Clone(p.config.Data)
+	for i := range sources {
+		sources[i].Path = filepath.Base(sources[i].Path)
+	}
+	settings, err = json.Marshal(struct {
+		Trainer any    `json:"trainer"`
+		Model   string `json:"model_digest,omitempty"`
+		Order   any    `json:"order"`
+		Sources any    `json:"data"`
+		Data    string `json:"data_digest"`
+		Prompt  prompt `json:"prompt"`
+	}{t, p.model, p.order, sources, p.set.Digest(), p.prompt()})
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(settings)
+	return settings, hex.EncodeToString(sum[:]), nil
+}
+
+func (p *prepared) prompt() prompt {
+	return prompt{Query: p.instruction, Document: p.config.Data[0].Document, MaxLength: p.config.Train.MaxLength}
+}
+
+// submission is the run as the coordinator takes it.
+func (p *prepared) submission() (coordinator.Submission, error) {
+	settings, digest, err := p.identity()
+	if err != nil {
+		return coordinator.Submission{}, err
+	}
+	spec, err := json.Marshal(runSpec{
+		Trainer: p.config.Trainer(), Identity: settings, Data: p.set.Digest(), Tokenizer: p.tok.Digest(), Kernels: p.config.Cluster.Kernels,
+		Prompt: p.prompt(),
+	})
+	if err != nil {
+		return coordinator.Submission{}, err
+	}
+	c := p.config
+	return coordinator.Submission{
+		Name: c.Name, Identity: digest, Identify: settings, Spec: spec,
+		Folder: p.store, Model: c.Model.Path, Steps: c.Train.Steps,
+		Settings: fsm.Settings{
+			CheckpointEvery: c.Checkpoint.Every, Keep: c.Checkpoint.Keep, Best: c.Checkpoint.Best,
+			EvaluateEvery: c.Evaluate.Every, EvaluateStart: c.Evaluate.Before, Mixed: c.Cluster.Mixed,
+		},
+	}, nil
+}
+
+func (p *prepared) close() error {
+	var errs []error
+	for _, c := range p.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
