@@ -1,0 +1,223 @@
+package export
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sort"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/safetensors"
+	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+)
+
+// baseFolder holds the base of an adapter over a preset, which exists nowhere else.
+const baseFolder = "base"
+
+// write writes the folder without its card. All formats bear sentence-transformers' files, which say how texts become
+// vectors where config.json has no word for it.
+func (x *exporter) write(ctx context.Context, dir string) error {
+	files, err := x.sentence.Files(x.o.Version)
+	switch {
+	case err == nil:
+	case x.o.Format == hub.SentenceFormat:
+		return err
+	default:
+		return fmt.Errorf("the files that say how texts become vectors: %w", err)
+	}
+	tokens, err := x.tokenizer()
+	if err != nil {
+		return err
+	}
+	maps.Copy(files, tokens)
+	folder := &hub.Folder{Files: files}
+	if x.o.Format == hub.PEFTFormat {
+		return x.writeAdapter(ctx, dir, folder)
+	}
+	config, dtype := x.config, safetensors.F32
+	encoder := x.o.Format == hub.SentenceFormat
+	if encoder {
+		if config, err = hub.Portable(config); err != nil {
+			return err
+		}
+	} else if err := x.code(files); err != nil {
+		return err
+	}
+	change := hub.ModelConfig{Causal: x.causal, Encoder: encoder, DType: "float32"}
+	if x.o.DType == "bfloat16" {
+		change.DType, dtype = "bfloat16", safetensors.BF16
+	}
+	if files[checkpoints.ModelConfigName], err = change.Apply(config); err != nil {
+		return err
+	}
+	folder.Weights = &hub.Weights{Tensors: x.weights, Names: hub.Names(x.weights.Names(), encoder), DType: dtype, Shard: x.o.Shard}
+	return folder.Write(ctx, dir)
+}
+
+// tokenizer returns the checkpoint's tokenizer with what the run left out left out.
+func (x *exporter) tokenizer() (map[string][]byte, error) {
+	files, err := tokenize.ReadFiles(x.reference.Dir)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := files.Open(x.reference.Dir)
+	if err != nil {
+		return nil, err
+	}
+	before, after := tok.Around()
+	return hub.Tokenizer(files.Contents(), len(before)+len(after) > 0, x.sentence.MaxLength)
+}
+
+// writeAdapter writes an adapter over AutoModel, and the base beside it if that is a preset.
+func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Folder) error {
+	f, err := safetensors.Open(filepath.Join(x.reference.Dir, checkpoints.AdapterName))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var tensors []safetensors.Tensor
+	for _, name := range f.Names() {
+		values, err := f.Float32(nil, name)
+		if err != nil {
+			return err
+		}
+		info, _ := f.Info(name)
+		tensors = append(tensors, safetensors.Tensor{Name: name, Shape: info.Shape, Values: values})
+	}
+	l := x.run.Model.LoRA
+	c := hub.AdapterConfig{Base: x.baseName(), Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA}
+	files, err := hub.AdapterFiles(tensors, c, hub.Whole(x.config))
+	if err != nil {
+		return err
+	}
+	maps.Copy(folder.Files, files)
+	change := hub.ModelConfig{Causal: x.causal, DType: "float32"}
+	config, err := change.Apply(x.config)
+	if err != nil {
+		return err
+	}
+	folder.Files[checkpoints.ModelConfigName] = config
+	if err := folder.Write(ctx, dir); err != nil || !x.preset {
+		return err
+	}
+	weights, err := x.base.Weights()
+	if err != nil {
+		return err
+	}
+	base := &hub.Folder{
+		Files:   map[string][]byte{checkpoints.ModelConfigName: config},
+		Weights: &hub.Weights{Tensors: weights, Names: hub.Names(weights.Names(), false), DType: safetensors.F32, Shard: x.o.Shard},
+	}
+	return base.Write(ctx, filepath.Join(dir, baseFolder))
+}
+
+// baseName is what adapter_config.json calls the base.
+func (x *exporter) baseName() string {
+	switch {
+	case x.o.BaseName != "":
+		return x.o.BaseName
+	case x.preset:
+		return baseFolder
+	case x.o.Base != "":
+		return x.o.Base
+	default:
+		return x.run.Model.Path
+	}
+}
+
+// code copies the Python files of a family whose code comes with its weights.
+func (x *exporter) code(files map[string][]byte) error {
+	dir := x.run.Model.Path
+	if x.o.Base != "" {
+		dir = x.o.Base
+	}
+	if dir == "" || !hub.Whole(x.config) {
+		return nil
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.py"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if files[filepath.Base(name)], err = os.ReadFile(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// card describes the export.
+func (x *exporter) card(r *Result) *hub.Card {
+	c := &hub.Card{
+		Name: x.run.Run, Format: x.o.Format, Step: x.run.Step, Version: x.o.Version, Parameters: x.run.ParameterDigest,
+		Sentence: x.sentence, Causal: x.causal, Family: x.reference.Architecture().Family, Scores: x.run.Metrics,
+	}
+	switch {
+	case x.run.Model.LoRA != nil:
+		c.Base = x.baseName()
+	case x.run.Model.Path != "":
+		c.Base = x.run.Model.Path
+	}
+	var recipe any
+	if text, err := json.Marshal(x.run.Config); err == nil && json.Unmarshal(text, &recipe) == nil {
+		c.Rows = flatten(nil, "", recipe)
+	}
+	var spec struct {
+		Identity struct {
+			Data []struct {
+				Path, Name, Instruction string
+				Document                string `json:"document_instruction"`
+			}
+		}
+		Data string
+	}
+	if json.Unmarshal(x.run.Spec, &spec) == nil {
+		for _, d := range spec.Identity.Data {
+			line := "`" + filepath.Base(d.Path) + "`"
+			if d.Instruction != "" {
+				line += fmt.Sprintf(", queries after %q", d.Instruction+": ")
+			}
+			if d.Document != "" {
+				line += fmt.Sprintf(", documents after %q", d.Document+": ")
+			}
+			c.Data = append(c.Data, line)
+		}
+		if spec.Data != "" {
+			c.Data = append(c.Data, fmt.Sprintf("digest of all: `%.16s`", spec.Data))
+		}
+	}
+	c.Checks = append(c.Checks, fmt.Sprintf("This folder was read back before it was published: of %d texts, no value of an embedding differs by more than %.1g from the checkpoint's.", r.Texts, max(r.Difference, 1e-9)))
+	return c
+}
+
+// flatten lists the leaves of a decoded JSON value by path. Where things lay on the machine is nobody's business.
+func flatten(rows [][2]string, path string, v any) [][2]string {
+	object, ok := v.(map[string]any)
+	if !ok {
+		if path == "model.path" {
+			return rows
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return rows
+		}
+		return append(rows, [2]string{path, string(text)})
+	}
+	var keys []string
+	for k := range object {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		next := k
+		if path != "" {
+			next = path + "." + k
+		}
+		rows = flatten(rows, next, object[k])
+	}
+	return rows
+}
