@@ -33,10 +33,11 @@ data/tokenize/tiny: data/tokenize
 
 # checkpoints: no gorgonia, no NATS
 checkpoints: checkpoints/safetensors
+checkpoints/hub: checkpoints checkpoints/safetensors
 
 # trainer: no NATS, no leases, no files of runs
 trainer/fixed: trainer/engine/cpu/pool trainer/engine/cpu/simd
-trainer/optim: trainer/engine/cpu/pool trainer/engine/cpu/simd
+trainer/optim: trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/fixed
 trainer/engine/cpu/gemm: trainer/engine/cpu/isa trainer/engine/cpu/pool
 trainer/engine/cpu/simd: trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/gemm trainer/philox
 trainer/contrastive: trainer/engine/cpu/gemm trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox data
@@ -46,7 +47,9 @@ trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/e
 trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
 trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/safetensors data
 trainer/evaluate: data trainer/engine/cpu/gemm trainer/engine/cpu/pool
-trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/philox trainer/engine data
+trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/philox trainer/engine trainer/engine/cpu/pool data
+trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer trainer/backbone trainer/engine
+trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine
 
 # coordinator: no tensors
 coordinator/wire: coordinator/pack data
@@ -56,7 +59,7 @@ coordinator/plan: coordinator/fsm coordinator/wire
 coordinator/consensus: coordinator/fsm
 coordinator/report: coordinator
 coordinator/progress: coordinator
-coordinator: coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
+coordinator: coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
 
 # worker: no Raft, no fsm, no plan
 worker/collective: coordinator/wire coordinator/wire/bus trainer/fixed

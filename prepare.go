@@ -143,7 +143,11 @@ func (p *prepared) identity() (settings []byte, digest string, err error) {
 }
 
 func (p *prepared) prompt() prompt {
-	return prompt{Query: p.instruction, Document: p.config.Data[0].Document, MaxLength: p.config.Train.MaxLength}
+	query := p.instruction
+	if query == data.NoInstruction {
+		query = ""
+	}
+	return prompt{Query: query, Document: p.config.Data[0].Document, MaxLength: p.config.Train.MaxLength}
 }
 
 // submission is the run as the coordinator takes it.

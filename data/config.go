@@ -1,10 +1,13 @@
 package data
 
+// NoInstruction as an instruction puts nothing before the texts, whatever their task.
+const NoInstruction = "-"
+
 // Source is one entry under data: in a run.
 type Source struct {
 	Path        string  `yaml:"path" json:"path"`                                                     // JSONL or JSONL.gz
 	Name        string  `yaml:"name,omitempty" json:"name,omitempty"`                                 // default: the file's name without endings
-	Instruction string  `yaml:"instruction,omitempty" json:"instruction,omitempty"`                   // put before queries; "" uses the row's task
+	Instruction string  `yaml:"instruction,omitempty" json:"instruction,omitempty"`                   // put before queries; "" uses the row's task, "-" none
 	Document    string  `yaml:"document_instruction,omitempty" json:"document_instruction,omitempty"` // put before documents
 	Limit       int     `yaml:"limit,omitempty" json:"limit,omitempty"`                               // first N rows; 0 = all
 	Weight      float64 `yaml:"weight,omitempty" json:"weight,omitempty"`                             // chance of being a step's source, relative; 0 = number of rows

@@ -38,7 +38,7 @@ func (f *format) prefix(r *record, i int) string {
 			instruction = r.task
 		}
 	}
-	if instruction == "" {
+	if instruction == "" || instruction == NoInstruction {
 		return ""
 	}
 	return instruction + ": "

@@ -191,7 +191,10 @@ func (s *Set) Instruction() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSuffix(src.prefix(&rec, 0), ": "), nil
+	if prefix := src.prefix(&rec, 0); prefix != "" {
+		return strings.TrimSuffix(prefix, ": "), nil
+	}
+	return NoInstruction, nil
 }
 
 // Where names a row for people: its file and line.

@@ -379,3 +379,21 @@ func sealed(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return append(bytes.Clone(body), sum[:]...)
 }
+
+// A dash as instruction takes the row's task away; a suite that follows the set's instruction gets none either.
+func TestNoInstruction(t *testing.T) {
+	path := write(t, "rows.jsonl", someRows(40))
+	order := Order{Batch: 8, HardNegatives: 1, MaxLength: 12, ShardTokens: 40, Seed: 7}
+	with := open(t, order, t.TempDir(), Source{Path: path})
+	without := open(t, order, t.TempDir(), Source{Path: path, Instruction: NoInstruction})
+	if got, err := without.Instruction(); err != nil || got != NoInstruction {
+		t.Errorf("Instruction() = %q, %v, want %q", got, err, NoInstruction)
+	}
+	_, a := shards(t, with, 0)
+	_, b := shards(t, without, 0)
+	for slot := range int32(8) {
+		if a[slot].Prompt == 0 || b[slot].Prompt != 0 {
+			t.Errorf("query %d: %d prompt tokens with the task, %d with a dash; want some and none", slot, a[slot].Prompt, b[slot].Prompt)
+		}
+	}
+}
