@@ -113,8 +113,8 @@ func (n *Node) Run(ctx context.Context) (Outcome, error) {
 		}
 		l := newLeader(n, term)
 		done, err := l.run(ctx, lost)
-		if done || err != nil && !errors.Is(err, consensus.ErrNotLeader) && !errors.Is(err, consensus.ErrUncertain) {
-			return n.outcome(), err
+		if done || err != nil && !errors.Is(err, consensus.ErrNotLeader) {
+			return n.outcome(), err // a log that takes no entries, a full disk for example, ends this life
 		}
 		n.o.Log.Warn("leadership lost", "term", term, "error", err)
 	}

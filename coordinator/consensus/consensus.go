@@ -178,6 +178,8 @@ func (n *Node) Propose(entry []byte) error {
 	f := n.raft.Apply(entry, n.timeout)
 	switch err := f.Error(); {
 	case err == nil:
+	case errors.Is(err, raft.ErrLeadershipLost): // the next leader's state tells
+		return fmt.Errorf("propose: %w: %w: %w", ErrNotLeader, ErrUncertain, err)
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrRaftShutdown):
 		return fmt.Errorf("propose: %w: %w", ErrNotLeader, err)
 	default:

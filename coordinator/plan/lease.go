@@ -128,6 +128,7 @@ func (p *planner) steal() {
 		return
 	}
 	mine, since := left[victim], r.Round.Opened
+	newcomer := !slices.ContainsFunc(r.Round.Leases, func(l fsm.Lease) bool { return l.Worker == idle })
 	h, _ := r.Round.Holder(mine[0])
 	for _, t := range []time.Time{r.Round.Retried, h.At} {
 		if t.After(since) {
@@ -142,7 +143,7 @@ func (p *planner) steal() {
 	}
 	late := p.now.Sub(since)
 	switch {
-	case measured && len(mine) > 1 && longest >= p.v.Timers.Steal:
+	case len(mine) > 1 && (measured && longest >= p.v.Timers.Steal || !measured && newcomer):
 		mine = mine[(len(mine)+1)/2:]
 	case late >= p.v.Timers.Late+3*longest/time.Duration(len(mine)) && measured, late >= 5*p.v.Timers.Late && !measured:
 		// Nothing came from it for too long: all that it holds.

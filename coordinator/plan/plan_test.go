@@ -197,6 +197,24 @@ func TestStragglerLosesItsShards(t *testing.T) {
 	}
 }
 
+// The first step opens when the first worker is ready; the others, moments later, take their part of it.
+func TestNewcomerSharesTheRound(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	a, b := s.join(), s.join()
+	for i, w := range s.workers {
+		w.state, w.params = 0, "initial"
+		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100}
+		s.think()
+		held := map[string]int{}
+		for _, l := range s.run().Round.Leases {
+			held[l.Worker] += l.Hi - l.Lo
+		}
+		if i == 1 && (held[a.id] < 3 || held[b.id] < 3) {
+			t.Errorf("shards held: %v, want about half of %d each", held, shards)
+		}
+	}
+}
+
 func TestFailedSaveIsTriedAgain(t *testing.T) {
 	s := newSim(t, 5, fsm.Settings{CheckpointEvery: 3})
 	w := s.join()

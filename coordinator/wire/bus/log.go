@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -33,6 +34,9 @@ func (l *serverLog) Errorf(format string, v ...any) {
 }
 
 func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Plaintext passwords") { // the system user's is random and never leaves this process
+		return
+	}
 	l.log.Warn("nats server", "text", fmt.Sprintf(format, v...))
 }
 
