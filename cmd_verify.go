@@ -117,7 +117,10 @@ func verify(ctx context.Context, dir string) verified {
 			}
 			return tok.Digest(), nil
 		},
-		Spec: identityOf,
+		Spec: func(settings []byte) (string, error) {
+			sum := sha256.Sum256(settings)
+			return hex.EncodeToString(sum[:]), nil
+		},
 	})
 	v := verified{Path: dir, OK: r.Err() == nil, Notes: r.Notes}
 	if m := r.Manifest; m != nil {
@@ -139,33 +142,21 @@ func (v *verified) checkAdapter(ctx context.Context) {
 	if !v.OK {
 		return
 	}
-	s, spec, err := readCheckpoint(ctx, v.Path)
-	if err != nil || s == nil || s.Adapter == nil || spec.Trainer.Model.Path == "" {
+	s, was, err := readCheckpoint(ctx, v.Path)
+	if err != nil || s == nil || s.Adapter == nil || was.Trainer.Model.Path == "" {
 		return
 	}
-	err = checkBase(spec, spec.Trainer.Model)
+	base := s.Adapter.Base
+	err = checkBase(was, base)
 	if errors.Is(err, fs.ErrNotExist) {
 		v.Notes = append(v.Notes, "the adapter's base is not on this machine and was not compared: "+err.Error())
 		return
 	}
-	check := verifiedCheck{What: "the adapter's base " + spec.Trainer.Model.Path + " is the one that it was trained on", OK: err == nil}
+	check := verifiedCheck{What: "the adapter's base " + base + " is the one that it was trained on", OK: err == nil}
 	if err != nil {
 		check.Error, v.OK = err.Error(), false
 	}
 	v.Checks = append(v.Checks, check)
-}
-
-// identityOf computes a run's identity from the settings in a checkpoint.
-func identityOf(text []byte) (string, error) {
-	spec, err := decodeSpec(text)
-	if err != nil {
-		return "", err
-	}
-	if len(spec.Identity) == 0 {
-		return "", errors.New("they hold no identity")
-	}
-	sum := sha256.Sum256(spec.Identity)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 func (v *verified) print(w io.Writer, whole bool) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 )
@@ -45,18 +45,21 @@ func openEmbedder(ctx context.Context, path string, dev engine.Device, o embedde
 	if e.tok, err = tokenize.Open(folder); err != nil {
 		return nil, err
 	}
-	snapshot, spec, err := readCheckpoint(ctx, folder)
+	snapshot, was, err := readCheckpoint(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
 	e.config = backbone.Config{Path: folder}
 	if snapshot != nil {
 		e.name = fmt.Sprintf("%s, step %d", snapshot.Run, snapshot.Step)
-		e.config, e.prompt = spec.Trainer.Model, spec.Prompt
-		if snapshot.Adapter == nil {
+		e.config, e.prompt = was.Trainer.Model, was.Prompt
+		switch {
+		case snapshot.Adapter == nil:
 			e.config.Path, e.config.Preset, e.config.LoRA = folder, "", nil
-		} else if o.base != "" {
+		case o.base != "":
 			e.config.Path, e.config.Preset = o.base, ""
+		case e.config.Preset == "":
+			e.config.Path = snapshot.Adapter.Base
 		}
 	}
 	if o.attention != "" {
@@ -65,20 +68,20 @@ func openEmbedder(ctx context.Context, path string, dev engine.Device, o embedde
 	if o.pooling != "" {
 		e.config.Pooling = o.pooling
 	}
-	return e, e.load(snapshot, spec, dev, log)
+	return e, e.load(snapshot, was, dev, log)
 }
 
 // load makes the model on a device; of an adapter, its base and the adapter's parameters.
-func (e *embedder) load(snapshot *checkpoints.Snapshot, spec runSpec, dev engine.Device, log *slog.Logger) error {
+func (e *embedder) load(snapshot *checkpoints.Snapshot, was settings, dev engine.Device, log *slog.Logger) error {
 	adapter := snapshot != nil && snapshot.Adapter != nil
 	if adapter {
-		if err := checkBase(spec, e.config); errors.Is(err, fs.ErrNotExist) {
+		if err := checkBase(was, e.config.Path); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("the base of the adapter in %s is not where it was; --base FOLDER says where it is: %w", e.folder, err)
 		} else if err != nil {
 			log.Warn("the base differs from the one that the adapter was trained on", "error", err)
 		}
 	}
-	base, err := backbone.Load(e.config, spec.Trainer.Seed)
+	base, err := backbone.Load(e.config, was.Trainer.Seed)
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func (e *embedder) load(snapshot *checkpoints.Snapshot, spec runSpec, dev engine
 	if rows := base.Architecture.Vocab; e.tok.Size() > rows {
 		return fmt.Errorf("the tokenizer of %s has %d ids, the model's embedding table %d rows", e.folder, e.tok.Size(), rows)
 	}
-	if e.Model, err = backbone.New(base, dev, e.config, backbone.Options{Seed: spec.Trainer.Seed}); err != nil || !adapter {
+	if e.Model, err = backbone.New(base, dev, e.config, backbone.Options{Seed: was.Trainer.Seed}); err != nil || !adapter {
 		return err
 	}
 	params := e.Params()
@@ -106,20 +109,27 @@ func (e *embedder) load(snapshot *checkpoints.Snapshot, spec runSpec, dev engine
 	return e.Updated()
 }
 
+// settings are those of a run, kept in its checkpoints, that say how to embed with them. Trainer.Model.Path is the digest
+// of the folder that the run began with.
+type settings struct {
+	Trainer trainer.Config `json:"trainer"`
+	Prompt  prompt         `json:"prompt"`
+}
+
 // readCheckpoint reads a folder completely if it is a checkpoint of ours; snapshot is nil if it is none.
-func readCheckpoint(ctx context.Context, folder string) (*checkpoints.Snapshot, runSpec, error) {
+func readCheckpoint(ctx context.Context, folder string) (*checkpoints.Snapshot, settings, error) {
+	var was settings
 	if _, err := os.Stat(filepath.Join(folder, checkpoints.ManifestName)); errors.Is(err, fs.ErrNotExist) {
-		return nil, runSpec{}, nil
+		return nil, was, nil
 	}
 	s, err := checkpoints.Load(ctx, folder)
 	if err != nil {
-		return nil, runSpec{}, err
+		return nil, was, err
 	}
-	spec, err := decodeSpec(s.Spec)
-	if err != nil {
-		return nil, spec, fmt.Errorf("checkpoint %s: %w", folder, err)
+	if err := json.Unmarshal(s.Spec, &was); err != nil {
+		return nil, was, fmt.Errorf("checkpoint %s: settings of its run: %w", folder, err)
 	}
-	return s, spec, nil
+	return s, was, nil
 }
 
 // soundFolder is modelFolder that reads the checkpoints of a folder: the newest one that is intact is used, damaged
@@ -158,23 +168,17 @@ func seriesFolder(path string) (string, error) {
 	return "", fmt.Errorf("%s is neither a model's folder (config.json), nor a checkpoint, nor a folder of checkpoints", path)
 }
 
-// checkBase compares an adapter's base folder with the digest that its run was submitted with.
-func checkBase(spec runSpec, config backbone.Config) error {
-	if config.Path == "" {
-		return nil
+// checkBase compares an adapter's base folder with the one that its run began with.
+func checkBase(was settings, path string) error {
+	if path == "" {
+		return nil // a preset, which its seed makes
 	}
-	var identity struct {
-		Trainer struct{ Model backbone.Config }
-	}
-	if err := json.NewDecoder(bytes.NewReader(spec.Identity)).Decode(&identity); err != nil {
-		return fmt.Errorf("settings of the run: %w", err)
-	}
-	got, err := modelDigest(config.Path)
+	got, err := modelDigest(path)
 	if err != nil {
 		return err
 	}
-	if want := identity.Trainer.Model.Path; got != want {
-		return fmt.Errorf("the base %s has digest %.16s, the run began with %.16s", config.Path, got, want)
+	if want := was.Trainer.Model.Path; got != want {
+		return fmt.Errorf("the base %s has digest %.16s, the run began with %.16s", path, got, want)
 	}
 	return nil
 }
