@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -13,8 +14,21 @@ import (
 
 // plan writes what the run will do and what it will take: what `train --dry-run` prints and the report keeps. Its time
 // is an estimate from a few small steps of the real model on the real data, computed now and thrown away; nothing but
-// the data's index is written to disk. A run whose workers cannot fit into this machine is an error.
+// the data's index is written to disk. A run whose workers cannot fit into this machine is an error. The text is made
+// once.
 func (p *prepared) plan(w io.Writer) error {
+	if p.planned == nil {
+		var text bytes.Buffer
+		if err := p.compose(&text); err != nil {
+			return err
+		}
+		p.planned = text.Bytes()
+	}
+	_, err := w.Write(p.planned)
+	return err
+}
+
+func (p *prepared) compose(w io.Writer) error {
 	header, err := p.set.Header(0)
 	if err != nil {
 		return err

@@ -51,6 +51,11 @@ func (p *prepared) planNetwork(s *sheet, m *measured, stats data.Stats, h data.H
 	if h.Queries > 0 {
 		rows = 4 * float64(h.Slots) * float64(m.architecture.Width)
 	}
+	if n == 1 {
+		s.row("network", "a step: %s of shards; each further worker exchanges %s of embeddings and up to about %s of gradient sums and totals",
+			size(4*stats.BatchTokens), size(rows), size(2*wire*float64(m.trainable)))
+		return
+	}
 	shards, rows, sums := 4*stats.BatchTokens/n, others*rows, 2*others*wire*float64(m.trainable)
 	place := ", all in this process"
 	if p.config.Cluster.Listen != "" || p.config.Cluster.Workers == 0 {

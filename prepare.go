@@ -32,6 +32,7 @@ type prepared struct {
 	dir         string // of the run: Raft log, events, report
 	store       string // of its checkpoints
 	order       data.Order
+	planned     []byte // what plan wrote, so that it measures once
 	closers     []io.Closer
 }
 

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
+)
+
+// evalJSON runs eval --json.
+func evalJSON(t *testing.T, args ...string) (name string, first evalResult) {
+	t.Helper()
+	code, out, errs := command(t, append([]string{"eval", "--json", "--threads", "1"}, args...)...)
+	if code != 0 {
+		t.Fatalf("eval %v = %d: %s", args, code, errs)
+	}
+	var got struct {
+		Name   string
+		Suites []evalResult
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("eval --json printed %s: %v", out, err)
+	}
+	return got.Name, got.Suites[0]
+}
+
+func TestEval(t *testing.T) {
+	for name, lines := range map[string]string{"lora": testLoRA, "full": testFull, "language": testLM} {
+		t.Run(name, func(t *testing.T) {
+			file := testRun(t, lines)
+			store := testCheckpoints(t, file)
+			suite := filepath.Join(filepath.Dir(file), "dev")
+			runFile := filepath.Join(t.TempDir(), "out.trec")
+			code, out, errs := command(t, "eval", store, suite, "--run", runFile)
+			if code != 0 {
+				t.Fatalf("eval = %d: %s", code, errs)
+			}
+			wants(t, "eval", out, "small, step 2", "BM25 (reference)", "ndcg@10", `after "find it"`, "10 queries, 40 documents", "tokens/s", "longer than 16 tokens")
+			if text, err := os.ReadFile(runFile); err != nil || strings.Count(string(text), "\n") != 10*40 {
+				t.Errorf("run file has %d lines, %v, want %d", strings.Count(string(text), "\n"), err, 10*40)
+			}
+			// The same checkpoint by its own name, and by its run's folder, gives the same figures.
+			dir := filepath.Join(store, checkpoints.Name(2))
+			_, whole := evalJSON(t, store, suite)
+			who, direct := evalJSON(t, dir, suite)
+			if who != "small, step 2" || direct.Metrics["ndcg@10"] != whole.Metrics["ndcg@10"] || direct.BM25["ndcg@10"] < 0.9 || direct.Truncated == 0 {
+				t.Errorf("eval of %s = %s, %+v, want the newest's %+v", dir, who, direct, whole)
+			}
+			// What the flags say shows.
+			if _, plain := evalJSON(t, dir, suite, "--instruction", "", "--max-length", "64"); plain.Tokens == direct.Tokens || plain.Truncated != 0 {
+				t.Errorf("eval without instruction at 64 tokens: %d tokens, %d cut; with: %d", plain.Tokens, plain.Truncated, direct.Tokens)
+			}
+			if code, _, errs := command(t, "eval", dir, suite, "--pooling", "max"); code != 1 || !strings.Contains(errs, "weighted_mean") {
+				t.Errorf("eval --pooling max = %d, %s", code, errs)
+			}
+		})
+	}
+}
+
+// An evaluation with the adapter differs from one of the model that it adapts, and the older checkpoint is used where
+// the newest is damaged.
+func TestEvalOfDamage(t *testing.T) {
+	file := testRun(t, testLoRA)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	damage(t, filepath.Join(store, checkpoints.Name(2), checkpoints.AdapterName))
+	code, out, errs := command(t, "eval", store, suite)
+	if code != 0 || !strings.Contains(out, "small, step 1") || !strings.Contains(errs, checkpoints.Name(2)) {
+		t.Errorf("eval of a series with a damaged newest = %d\n%s%s\nwant step 1 and a warning that names the other", code, out, errs)
+	}
+	if code, _, errs = command(t, "eval", filepath.Join(store, checkpoints.Name(2)), suite); code != 1 || !strings.Contains(errs, "damaged") {
+		t.Errorf("eval of a damaged checkpoint = %d, %s", code, errs)
+	}
+	for path, want := range map[string]string{filepath.Dir(suite): "neither a model's folder", filepath.Join(suite, "nothing"): "no such file"} {
+		if code, _, errs = command(t, "eval", path, suite); code != 1 || !strings.Contains(errs, want) {
+			t.Errorf("eval %s = %d, %s, want %q", path, code, errs, want)
+		}
+	}
+}
+
+func damage(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-3] ^= 0x10
+	write(t, path, string(text))
+}

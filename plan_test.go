@@ -1,0 +1,113 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/optim"
+)
+
+func TestDryRun(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines string
+		want  []string
+	}{
+		"lora": {testLoRA, []string{
+			"LoRA of rank 4, alpha 8, dropout 0.1 on all linears", "bidirectional attention, mean pooling",
+			"31 negatives a query: 15 in-batch and 16 hard (1 a row)", "InfoNCE, temperature 0.05", "no second forward pass",
+		}},
+		"full":     {testFull, []string{"all train", "causal attention, last token pooling", "both directions"}},
+		"language": {testLM, []string{"masked diffusion", "activations of the largest shard"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := testRun(t, c.lines)
+			code, out, errs := command(t, "train", file, "--dry-run")
+			if code != 0 {
+				t.Fatalf("train --dry-run = %d: %s", code, errs)
+			}
+			wants(t, "the plan", out, c.want...)
+			wants(t, "the plan", out, "small, identity ", "pairs: 40 rows", "0 lines skipped", "rises to 0.001 over 1 step, then falls linearly to 0",
+				"dev: 10 queries, 40 documents", "every 2 steps and at the end", "tokens/s", "replaced after 1s")
+			if n := strings.Count(out, "\n"); n < 15 || n > 25 {
+				t.Errorf("the plan has %d lines, want about 20:\n%s", n, out)
+			}
+			for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+				if len(line) > 12 && line[12] != ' ' {
+					t.Errorf("line %q is not aligned", line)
+				}
+			}
+			left, err := os.ReadDir(filepath.Join(filepath.Dir(file), "run"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range left {
+				if e.Name() != "cache" && e.Name() != "log.txt" {
+					t.Errorf("a dry run left %s", e.Name())
+				}
+			}
+		})
+	}
+}
+
+// Lines that are skipped are counted and shown.
+func TestDryRunNamesFaults(t *testing.T) {
+	file := testRun(t, testLoRA)
+	pairs := filepath.Join(filepath.Dir(file), "pairs.jsonl")
+	text, err := os.ReadFile(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, pairs, string(text)+"{\n")
+	code, out, errs := command(t, "train", file, "--dry-run", "--set", "data=[{path: pairs.jsonl, on_error: skip}]")
+	if code != 0 {
+		t.Fatalf("train --dry-run = %d: %s", code, errs)
+	}
+	wants(t, "the plan", out, "1 line skipped", "pairs.jsonl:41")
+}
+
+func TestWords(t *testing.T) {
+	for _, c := range []struct {
+		schedule optim.Schedule
+		want     string
+	}{
+		{optim.Schedule{Peak: 1e-4, Warmup: 100, Decay: optim.Linear}, "rises to 0.0001 over 100 steps, then falls linearly to 0"},
+		{optim.Schedule{Peak: 0.01, Decay: optim.Cosine, Floor: 0.1}, "0.01, then falls along a cosine to 0.001"},
+		{optim.Schedule{Peak: 0.01, Warmup: 1, Decay: optim.Constant}, "rises to 0.01 over 1 step, then stays"},
+	} {
+		if got := words(c.schedule, 1000); got != c.want {
+			t.Errorf("words(%+v) = %q, want %q", c.schedule, got, c.want)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, c := range [][2]string{
+		{count(0), "0"},
+		{count(999), "999"},
+		{count(1234), "1.23 k"},
+		{count(918144), "918 k"},
+		{count(1_500_000_000), "1.50 G"},
+		{size(0), "0 B"},
+		{size(999), "999 B"},
+		{size(3.67e6), "3.67 MB"},
+		{size(45e9), "45.0 GB"},
+		{grouped(1234567), "1,234,567"},
+		{grouped(-1000), "-1,000"},
+		{grouped(12), "12"},
+		{span(0.421), "0.42 s"},
+		{span(200), "3 min 20 s"},
+		{span(18600), "5 h 10 min"},
+		{span(270000), "3.12 days"},
+		{plural(1, "row", "rows"), "1 row"},
+		{plural(2000, "row", "rows"), "2,000 rows"},
+	} {
+		if c[0] != c[1] {
+			t.Errorf("got %q, want %q", c[0], c[1])
+		}
+	}
+	if got := evaluations(150, 50, true); got != 4 {
+		t.Errorf("evaluations(150, 50, true) = %d, want 4", got)
+	}
+}
