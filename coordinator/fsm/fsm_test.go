@@ -178,6 +178,29 @@ func TestExecutedAgainIsCompared(t *testing.T) {
 	}
 }
 
+func TestConfigure(t *testing.T) {
+	l := started(t)
+	l.must(closing(1, 1), commit(1, 0, "1"), &fsm.SaveAt{Run: "r", Step: 1, Worker: "a"})
+	l.must(&fsm.Configure{Run: "r", Store: "/old", Settings: fsm.Settings{Suites: []string{"dev", "test"}}})
+	l.must(&fsm.Saved{Run: "r", Step: 1, Path: "/old/step-1", Digest: "m"})
+	evaluate := func(number int64, suite int) *fsm.Open {
+		return &fsm.Open{Run: "r", Number: number, Kind: fsm.Evaluate, Step: 1, Suite: suite, Shards: 1, Leases: []fsm.Lease{{Lo: 0, Hi: 1, Worker: "a"}}}
+	}
+	l.must(evaluate(2, 0), &fsm.Evaluated{Run: "r", Round: 2})
+	l.must(evaluate(3, 1))
+	l.must(&fsm.Configure{Run: "r", Store: "/new", Settings: fsm.Settings{Suites: []string{"other", "dev"}}})
+	r := l.run()
+	if r.Round != nil {
+		t.Error("the evaluation of a suite that is no longer there is still in flight")
+	}
+	if r.Evaluated(1, 0) || !r.Evaluated(1, 1) {
+		t.Error("results do not follow their suite's name")
+	}
+	if m := r.Manifest(1); m == nil || m.Path != "/new/step-1" {
+		t.Errorf("checkpoint %+v, want /new/step-1: it moved with the store", m)
+	}
+}
+
 func TestSnapshotRefusesDamage(t *testing.T) {
 	l := started(t)
 	var b bytes.Buffer

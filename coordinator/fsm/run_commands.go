@@ -1,6 +1,9 @@
 package fsm
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Submit adds a run. It is rejected while another one is not over.
 type Submit struct {
@@ -30,7 +33,8 @@ func (c *Submit) apply(s *State) error {
 	return nil
 }
 
-// Configure replaces the settings that may change, and the store.
+// Configure replaces the settings that may change, and the store. An evaluation in flight is given up, for its suite
+// may no longer be there; checkpoints move with a store that was moved.
 type Configure struct {
 	Run      string
 	Store    string
@@ -42,7 +46,23 @@ func (c *Configure) apply(s *State) error {
 	if err != nil {
 		return err
 	}
+	if r.Round != nil && r.Round.Kind == Evaluate {
+		r.Round = nil
+	}
+	moved := func(path string) string {
+		if rest, ok := strings.CutPrefix(path, r.Store+"/"); ok && r.Store != "" {
+			return c.Store + "/" + rest
+		}
+		return path
+	}
+	for i := range r.Manifests {
+		r.Manifests[i].Path = moved(r.Manifests[i].Path)
+	}
+	if r.Resume != nil {
+		r.Resume = &Resume{r.Resume.Step, moved(r.Resume.Path)}
+	}
 	r.Settings, r.Store = c.Settings, c.Store
+	r.markBest()
 	return nil
 }
 

@@ -219,7 +219,10 @@ func (r *Run) Manifest(step int64) *Manifest {
 	return nil
 }
 
-// Evaluated reports whether the suite has a result at the step.
+// Evaluated reports whether the suite has a result at the step. Suites are known by name: their order may change when
+// a run is resumed.
 func (r *Run) Evaluated(step int64, suite int) bool {
-	return slices.ContainsFunc(r.Evaluations, func(e Evaluation) bool { return e.Step == step && e.Suite == suite })
+	return suite >= 0 && suite < len(r.Settings.Suites) && slices.ContainsFunc(r.Evaluations, func(e Evaluation) bool {
+		return e.Step == step && e.Name == r.Settings.Suites[suite]
+	})
 }

@@ -25,6 +25,8 @@ var (
 	ErrNoResponder = errors.New("nobody answers")
 	// ErrSlowConsumer says that messages were dropped because this process did not take them in time.
 	ErrSlowConsumer = errors.New("messages dropped, consumer too slow")
+	// ErrDisconnected says that there is no connection now; it comes back by itself.
+	ErrDisconnected = errors.New("not connected")
 	// ErrClosed says that the connection was closed on this side.
 	ErrClosed = errors.New("connection closed")
 )

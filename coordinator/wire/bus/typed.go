@@ -100,6 +100,8 @@ func named(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return ErrNoResponder
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
+		return ErrDisconnected
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed
 	}
