@@ -81,6 +81,38 @@ func TestEvalOfDamage(t *testing.T) {
 	}
 }
 
+// An adapter over a folder finds its base, notices another one, and takes one that has moved.
+func TestEvalOfAdapter(t *testing.T) {
+	base := testCheckpoints(t, testRun(t, testFull))
+	file := testRun(t, "model: {path: "+base+", pooling: last_token, lora: {rank: 2, alpha: 4}}\nloss: {temperature: 0.05}\n")
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	_, want := evalJSON(t, store, suite)
+	if code, _, errs := command(t, "eval", store, suite); code != 0 || errs != "" {
+		t.Errorf("eval of an adapter = %d, %s, want no warning", code, errs)
+	}
+	code, out, errs := command(t, "verify", filepath.Join(store, checkpoints.Name(1)))
+	if code != 0 {
+		t.Errorf("verify of an adapter = %d\n%s%s", code, out, errs)
+	}
+	wants(t, "verify", out, "the adapter's base "+filepath.Join(base, checkpoints.Name(2))+" is the one")
+
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.Rename(filepath.Join(base, checkpoints.Name(2)), moved); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "eval", store, suite); code != 1 || !strings.Contains(errs, "--base FOLDER") {
+		t.Errorf("eval without the base = %d, %s, want advice", code, errs)
+	}
+	if _, got := evalJSON(t, store, suite, "--base", moved); got.Metrics["map"] != want.Metrics["map"] {
+		t.Errorf("map with the moved base = %v, want %v", got.Metrics["map"], want.Metrics["map"])
+	}
+	code, _, errs = command(t, "eval", store, suite, "--base", filepath.Join(base, checkpoints.Name(1)))
+	if code != 0 || !strings.Contains(errs, "differs from the one that the adapter was trained on") {
+		t.Errorf("eval with another base = %d, %s, want a warning", code, errs)
+	}
+}
+
 func damage(t *testing.T, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

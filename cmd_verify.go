@@ -143,7 +143,7 @@ func (v *verified) checkAdapter(ctx context.Context) {
 		return
 	}
 	s, was, err := readCheckpoint(ctx, v.Path)
-	if err != nil || s == nil || s.Adapter == nil || was.Trainer.Model.Path == "" {
+	if err != nil || s == nil || s.Adapter == nil || was.Model == "" {
 		return
 	}
 	base := s.Adapter.Base

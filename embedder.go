@@ -109,10 +109,10 @@ func (e *embedder) load(snapshot *checkpoints.Snapshot, was settings, dev engine
 	return e.Updated()
 }
 
-// settings are those of a run, kept in its checkpoints, that say how to embed with them. Trainer.Model.Path is the digest
-// of the folder that the run began with.
+// settings are those of a run, kept in its checkpoints, that say how to embed with them.
 type settings struct {
-	Trainer trainer.Config `json:"trainer"`
+	Trainer trainer.Config `json:"trainer"`      // without Model.Path
+	Model   string         `json:"model_digest"` // modelDigest of the folder that the run began with; "" = a preset
 	Prompt  prompt         `json:"prompt"`
 }
 
@@ -177,8 +177,8 @@ func checkBase(was settings, path string) error {
 	if err != nil {
 		return err
 	}
-	if want := was.Trainer.Model.Path; got != want {
-		return fmt.Errorf("the base %s has digest %.16s, the run began with %.16s", path, got, want)
+	if got != was.Model {
+		return fmt.Errorf("the base %s has digest %.16s, the run began with %.16s", path, got, was.Model)
 	}
 	return nil
 }
