@@ -257,6 +257,47 @@ func TestDeathsAndJoins(t *testing.T) {
 
 func slow(_ *Config, t *toy) { t.pause = 500 * time.Microsecond }
 
+// Rows that were never delivered are asked for.
+func TestRowsAreAskedFor(t *testing.T) {
+	leaks(t)
+	l := newLeader(t, 60, seeded(t), 0)
+	l.drop["rows"] = true
+	people := []*person{l.hire(t, "a", slow), l.hire(t, "b", slow)}
+	l.finish(t, people, 30*time.Second)
+}
+
+// A worker dies and its rows are with nobody: the survivor tells so, and embeds the shards again.
+func TestRowsLostWithTheirWorker(t *testing.T) {
+	leaks(t)
+	l := newLeader(t, 200, seeded(t), 0)
+	people := []*person{l.hire(t, "a", slow), l.hire(t, "b", slow)}
+	waitFor(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.full()) == 2 && len(l.commits) > 3
+	})
+	l.mu.Lock()
+	l.drop["rows"], l.drop["send"] = true, true
+	round := l.round.Number
+	l.mu.Unlock()
+	waitFor(t, func() bool { // both have embedded something that the other lacks
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		by := map[string]bool{}
+		for _, w := range l.embedded {
+			by[w] = true
+		}
+		return len(by) == 2 && !by[""] && l.round.Number > round
+	})
+	l.kill(people[0], 0)
+	l.finish(t, people[1:], 30*time.Second)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !strings.Contains(strings.Join(l.events, "\n"), "are lost") {
+		t.Errorf("events %v: want that rows were lost", l.events)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	leaks(t)
 	l := newLeader(t, 200, seeded(t), 0)
@@ -337,5 +378,6 @@ func waitFor(t *testing.T, ok func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatal("waited 10 s in vain")
+	buf := make([]byte, 1<<20)
+	t.Fatalf("waited 10 s in vain\n%s", buf[:runtime.Stack(buf, true)])
 }

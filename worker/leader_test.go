@@ -96,7 +96,11 @@ func (l *leader) publish() {
 	r := &l.round
 	r.Revision++
 	r.Members, r.Leases, r.Embedded = nil, nil, nil
+	full := l.full()
 	for _, m := range l.members {
+		if m.behind && m.peer == "" && len(full) > 0 {
+			m.peer = full[0].id
+		}
 		r.Members = append(r.Members, wire.Member{Worker: m.id, Behind: m.behind, Peer: m.peer})
 	}
 	for s, w := range l.lease {
@@ -183,9 +187,6 @@ func (l *leader) expire(id string) {
 	for _, m := range l.members {
 		if m.peer == id {
 			m.peer = ""
-		}
-		if m.behind && m.peer == "" && len(full) > 0 {
-			m.peer = full[0].id
 		}
 	}
 	if r.Save != nil && r.Save.Worker == id {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,13 +110,14 @@ func (o *office) open() {
 		o.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	o.node, o.stop, o.done = node, cancel, make(chan error, 1)
+	done := make(chan error, 1)
+	o.node, o.stop, o.done = node, cancel, done
 	go func() {
 		out, err := node.Run(ctx)
 		if err == nil && out.State != fsm.Finished {
 			err = fmt.Errorf("run is %s after %d steps: %s", out.State, out.Step, out.Reason)
 		}
-		o.done <- err
+		done <- err
 	}()
 }
 
@@ -127,6 +129,7 @@ func (o *office) close() {
 	o.people = nil
 	if o.node != nil {
 		o.stop()
+		<-o.done
 		if err := o.node.Close(); err != nil {
 			o.t.Error(err)
 		}
@@ -135,7 +138,7 @@ func (o *office) close() {
 }
 
 // hire starts a worker with a connection of its own.
-func (o *office) hire(name string) *person {
+func (o *office) hire(name string, change ...func(*toy)) *person {
 	connection := freshID(name)
 	conn, err := bus.Connect(o.t.Context(), bus.Options{Server: o.node.Server(), Name: connection, FailureTimeout: officeTimeout, Log: testLog()})
 	if err != nil {
@@ -146,6 +149,9 @@ func (o *office) hire(name string) *person {
 		Build: func(context.Context, Run) (Trainer, error) {
 			tr := newToy()
 			tr.pause = o.pause
+			for _, f := range change {
+				f(tr)
+			}
 			return tr, nil
 		},
 		Load: func(_ context.Context, _ Run, path string) (trainer.State, error) {
@@ -325,5 +331,23 @@ func TestNodeChaos(t *testing.T) {
 			}
 			o.check()
 		})
+	}
+}
+
+// One of three workers computes an update wrong: it is put into quarantine, and nothing of it stays.
+func TestNodeQuarantinesTheOddOneOut(t *testing.T) {
+	leaks(t)
+	o := newOffice(t, 20)
+	o.open()
+	o.hire("good-1")
+	o.hire("good-2")
+	odd := o.hire("odd", func(t *toy) { t.corrupt = 9 })
+	waitFor(t, func() bool { return o.steps() > 2 })
+	o.check()
+	err := <-odd.done
+	odd.done <- err
+	var refused *RefusedError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "quarantine") {
+		t.Errorf("Run of the odd one = %v, want a refusal that says quarantine", err)
 	}
 }

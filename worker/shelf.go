@@ -144,8 +144,8 @@ func (s *shelf) forget(k slotKey, x *slot) {
 	}
 }
 
-// ahead begins to fetch the shards of want that fit the window and are not here or on their way. What it starts ends
-// with ctx.
+// ahead begins to fetch the shards of want that fit the window and are not here or on their way: the first alone, for
+// the trainer waits for it, and the others when enough are missing for a message. What it starts ends with ctx.
 func (s *shelf) ahead(ctx context.Context, req wire.ShardRequest, want []int, tokens []int32) {
 	length := func(shard int) int {
 		if shard < len(tokens) {
@@ -153,36 +153,39 @@ func (s *shelf) ahead(ctx context.Context, req wire.ShardRequest, want []int, to
 		}
 		return 0
 	}
-	var batch []int
-	inBatch := 0
-	flush := func() {
-		if len(batch) > 0 {
-			s.start(ctx, req, batch, true)
-		}
-		batch, inBatch = nil, 0
-	}
-	window := 0
+	var missing []int
+	window, end := 0, len(want)
+	s.mu.Lock()
 	for i, shard := range want {
 		window += length(shard)
 		if i > 0 && (i >= windowShards || window > windowTokens) {
+			end = i
 			break
 		}
-		s.mu.Lock()
-		here := s.slots[key(req, shard)] != nil
-		s.mu.Unlock()
-		if here {
-			continue
-		}
-		if len(batch) == messageShards || len(batch) > 0 && inBatch+length(shard) > messageTokens {
-			flush()
-		}
-		batch = append(batch, shard)
-		inBatch += length(shard)
-		if i == 0 {
-			flush() // the trainer waits for this one
+		if s.slots[key(req, shard)] == nil {
+			missing = append(missing, shard)
 		}
 	}
-	flush()
+	s.mu.Unlock()
+	if len(missing) == 0 {
+		return
+	}
+	if missing[0] == want[0] {
+		s.start(ctx, req, missing[:1], true)
+		missing = missing[1:]
+	}
+	if len(missing) < messageShards && end < len(want) {
+		return // the next ones come with them
+	}
+	for len(missing) > 0 {
+		n, tokens := 1, length(missing[0])
+		for n < min(len(missing), messageShards) && tokens+length(missing[n]) <= messageTokens {
+			tokens += length(missing[n])
+			n++
+		}
+		s.start(ctx, req, missing[:n], true)
+		missing = missing[n:]
+	}
 }
 
 // guess fetches shards that may be wanted next. It asks once, and goes on when the round is over.

@@ -33,6 +33,7 @@ type toy struct {
 	attempt          int32
 	inflated, broken int64
 	pause            time.Duration // per shard
+	corrupt          int64         // the step whose update goes wrong; 0 = none
 	corrected        int
 }
 
@@ -190,6 +191,9 @@ func (t *toy) Apply(_ data.Header, step int64, total *fixed.Sum, loss float64, m
 		t.m[i] = float32(0.9*t.m[i]) + float32(0.1*x)
 		t.v[i] += float32(x * x)
 		t.w[i] -= float32(0.05 * t.m[i])
+	}
+	if t.corrupt > 0 && step == t.corrupt {
+		t.w[7] += 1e-6
 	}
 	t.steps, t.maxima, t.attempt = step+1, slices.Clone(maxima), attempt
 	return trainer.Outcome{Step: t.steps, Loss: loss, Gradient: total.Digest(nil), Parameters: t.Digest(), Maxima: maxima, Attempt: attempt}, nil
