@@ -91,6 +91,7 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 		return err
 	}
 	defer dev.Close()
+	e.Digest = modelDigest
 	m, err := encode.Open(model, dev, e.Options)
 	if err != nil {
 		return err

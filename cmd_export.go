@@ -33,7 +33,8 @@ those of the checkpoint, whose adapters are computed beside the weights, to 1e-5
   counterpoint export runs/debian --format huggingface --dtype bfloat16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Checkpoint, o.Version = args[0], version
+			o.Checkpoint, o.Version, o.Digest = args[0], version, modelDigest
+			o.Scores = scores
 			if o.Out == "" {
 				o.Out = exportFolder(args[0], o.Format)
 			}
@@ -113,4 +114,21 @@ func printExport(w io.Writer, r *export.Result, format string) {
 		fmt.Fprintln(w, "  "+name)
 	}
 	fmt.Fprintf(w, "self-check: %d texts, largest difference of an embedding to the checkpoint's %.2g (at most %.2g)\n", r.Texts, r.Difference, r.Bound)
+}
+
+// scores returns what the run's events say about a checkpoint's step, if the checkpoint is still in the run's folder.
+func scores(checkpoint string, step int64) map[string]float64 {
+	r, err := readRecord(filepath.Dir(filepath.Dir(filepath.Clean(checkpoint))))
+	if err != nil {
+		return nil // a card without results says how to make some
+	}
+	out := map[string]float64{}
+	for _, s := range r.Scores {
+		for name, v := range s.Metrics {
+			if s.Step == step {
+				out[s.Suite+" "+name] = v
+			}
+		}
+	}
+	return out
 }

@@ -35,7 +35,7 @@ func (c *Card) Text() []byte {
 	var b strings.Builder
 	library := map[string]string{PEFTFormat: "peft", SentenceFormat: "sentence-transformers", ModelFormat: "transformers"}[c.Format]
 	fmt.Fprintf(&b, "---\nlibrary_name: %s\npipeline_tag: feature-extraction\ntags:\n- feature-extraction\n- sentence-similarity\n- %s\n- counterpoint\n", library, library)
-	if c.Base != "" && !strings.HasPrefix(c.Base, "/") && c.Base != "base" {
+	if strings.Count(c.Base, "/") == 1 && !strings.HasPrefix(c.Base, "/") { // a name on the hub
 		fmt.Fprintf(&b, "base_model: %s\n", c.Base)
 	}
 	fmt.Fprintf(&b, "---\n\n# %s\n\nA text embedding model of %d dimensions, exported from step %d of the run `%s`.\n", c.Name, c.Dimension, c.Step, c.Name)
@@ -79,7 +79,7 @@ func (c *Card) base() string {
 	if c.Base == "" {
 		return "random weights"
 	}
-	return "`" + c.Base + "`"
+	return c.Base
 }
 
 func (c *Card) notes(b *strings.Builder) {
@@ -126,10 +126,18 @@ print(model.similarity(queries, documents))
 `
 	}
 	var b strings.Builder
-	b.WriteString("import torch\nfrom transformers import AutoConfig, AutoModel, AutoTokenizer\n\n")
+	base := c.Base
+	if base == "base" { // comes with the adapter
+		base = "FOLDER/base"
+	}
+	b.WriteString("import torch\n")
+	if c.Format == PEFTFormat {
+		b.WriteString("from peft import PeftModel\n")
+	}
+	b.WriteString("from transformers import AutoConfig, AutoModel, AutoTokenizer\n\n")
 	b.WriteString("tokenizer = AutoTokenizer.from_pretrained(\"FOLDER\"" + remote + ")\n")
 	if c.Format == PEFTFormat {
-		fmt.Fprintf(&b, "from peft import PeftModel\n\nbase = %q\nconfig = AutoConfig.from_pretrained(base%s)\n", c.Base, remote)
+		fmt.Fprintf(&b, "base = %q\nconfig = AutoConfig.from_pretrained(base%s)\n", base, remote)
 		fmt.Fprintf(&b, "config.is_causal = %s\n", map[bool]string{true: "True", false: "False"}[c.Causal])
 		fmt.Fprintf(&b, "model = AutoModel.from_pretrained(base, config=config, dtype=torch.float32%s)  # not AutoModelForCausalLM: the keys would not match\n", remote)
 		b.WriteString("model = PeftModel.from_pretrained(model, \"FOLDER\").eval()\n")

@@ -46,6 +46,9 @@ func (m ModelConfig) Apply(config []byte) ([]byte, error) {
 			keys["rope_scaling"] = scaling
 		}
 	}
+	if theta, ok := keys["rope_theta"].(json.Number); ok && !strings.ContainsAny(theta.String(), ".eE") {
+		keys["rope_theta"] = theta + ".0" // an integer is warned about
+	}
 	if m.Encoder {
 		keys["architectures"] = encoders(keys["architectures"])
 	}

@@ -28,13 +28,14 @@ const (
 
 // Options are what a user decides beyond the model's own files.
 type Options struct {
-	Base        string // folder of an adapter's base, in the place of the one that it names
-	Attention   string // causal | bidirectional; "" = the model's
-	Pooling     string // mean | weighted_mean | last_token | first_token; "" = the model's, else mean
-	MaxLength   int    // tokens a text; 0 = the model's
-	Plain       bool   // no special tokens around texts, whatever the tokenizer's post-processor adds
-	Unmerged    bool   // the adapters of a checkpoint are computed beside the weights, as in training
-	BatchTokens int    // packed tokens of a batch, at most (a longer text is alone); 0 = 4,096
+	Base        string                              // folder of an adapter's base, in the place of the one that it names
+	Attention   string                              // causal | bidirectional; "" = the model's
+	Pooling     string                              // mean | weighted_mean | last_token | first_token; "" = the model's, else mean
+	MaxLength   int                                 // tokens a text; 0 = the model's
+	Plain       bool                                // no special tokens around texts, whatever the tokenizer's post-processor adds
+	Unmerged    bool                                // the adapters of a checkpoint are computed beside the weights, as in training
+	Digest      func(folder string) (string, error) // of the base's folder, to be compared with the run's; nil: not compared
+	BatchTokens int                                 // packed tokens of a batch, at most (a longer text is alone); 0 = 4,096
 }
 
 // Settings say how a model's texts become embeddings.

@@ -74,13 +74,10 @@ func (e *Encoder) openCheckpoint(dev engine.Device, o Options) error {
 	if e.tok, err = tokenize.Open(e.Dir); err != nil {
 		return err
 	}
-	if o.Base != "" {
-		m.Path, m.Preset = o.Base, ""
-	}
-	if e.base, err = backbone.Load(backbone.Config{Path: m.Path, Preset: m.Preset}, run.Seed); err != nil {
-		return fmt.Errorf("checkpoint %s is an adapter over its base: %w", e.Dir, err)
-	}
 	if o.Unmerged {
+		if e.base, err = run.base(o); err != nil {
+			return fmt.Errorf("checkpoint %s is an adapter over its base: %w", e.Dir, err)
+		}
 		lora := *m.LoRA
 		lora.Dropout = 0
 		if err := e.start(dev, o, &lora, run.Seed); err != nil {
@@ -88,19 +85,11 @@ func (e *Encoder) openCheckpoint(dev engine.Device, o Options) error {
 		}
 		return e.adapters()
 	}
-	weights, err := e.base.Weights()
+	a, merged, err := run.Merged(o)
 	if err != nil {
 		return err
 	}
-	adapter, err := hub.OpenAdapter(e.Dir)
-	if err != nil {
-		return err
-	}
-	merged, err := adapter.Over(weights)
-	if err != nil {
-		return errors.Join(err, adapter.Close())
-	}
-	if e.base, err = backbone.Open(e.base.Architecture, merged, e.Dir); err != nil {
+	if e.base, err = backbone.Open(a, merged, e.Dir); err != nil {
 		return errors.Join(err, merged.Close())
 	}
 	return e.start(dev, o, nil, 0)

@@ -8,15 +8,76 @@ import (
 	"path/filepath"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
 	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 )
 
 // Run is what a checkpoint keeps of its run, as far as embeddings depend on it.
 type Run struct {
 	*checkpoints.Manifest
 	trainer.Config
-	Prompts map[string]string // "query", "document": what stood before the texts
-	Spec    json.RawMessage   // everything
+	Prompts    map[string]string // "query", "document": what stood before the texts
+	BaseDigest string            // of the model folder that the run began with; "" of a preset
+	Spec       json.RawMessage   // everything
+
+	dir string
+}
+
+// BaseFolder returns where the base of the run's adapter is, "" if it is a preset: folder if that is given, else where
+// the adapter says.
+func (r *Run) BaseFolder(folder string) (string, error) {
+	if folder != "" || r.Model.Preset != "" {
+		return folder, nil
+	}
+	a, err := hub.OpenAdapter(r.dir)
+	if err != nil {
+		return "", err
+	}
+	dir, err := a.BaseFolder()
+	return dir, errors.Join(err, a.Close())
+}
+
+// base opens the weights below the run's adapter.
+func (r *Run) base(o Options) (*backbone.Base, error) {
+	dir, err := r.BaseFolder(o.Base)
+	if err != nil {
+		return nil, err
+	}
+	c := backbone.Config{Path: dir}
+	if dir == "" {
+		c.Preset = r.Model.Preset
+	} else if o.Digest != nil && r.BaseDigest != "" {
+		got, err := o.Digest(dir)
+		if err != nil {
+			return nil, err
+		}
+		if got != r.BaseDigest {
+			return nil, fmt.Errorf("the base %s has the digest %.16s, the run began with %.16s: it is not the model that was trained", dir, got, r.BaseDigest)
+		}
+	}
+	return backbone.Load(c, r.Seed)
+}
+
+// Merged opens the weights of a run's adapter over its base, merged, and the architecture.
+func (r *Run) Merged(o Options) (backbone.Architecture, *hub.Merged, error) {
+	base, err := r.base(o)
+	if err != nil {
+		return backbone.Architecture{}, nil, fmt.Errorf("checkpoint %s is an adapter over its base: %w", r.dir, err)
+	}
+	weights, err := base.Weights()
+	if err != nil {
+		return base.Architecture, nil, errors.Join(err, base.Close())
+	}
+	adapter, err := hub.OpenAdapter(r.dir)
+	if err != nil {
+		return base.Architecture, nil, errors.Join(err, base.Close())
+	}
+	merged, err := adapter.Over(weights)
+	if err != nil {
+		return base.Architecture, nil, errors.Join(err, adapter.Close(), base.Close())
+	}
+	return base.Architecture, merged, nil
 }
 
 // ReadRun reads a checkpoint's manifest and the run's settings in its state.
@@ -34,7 +95,7 @@ func ReadRun(dir string) (*Run, error) {
 	if err := json.Unmarshal(text, &state); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	r := &Run{Manifest: m, Spec: state.Spec, Prompts: map[string]string{}}
+	r := &Run{Manifest: m, Spec: state.Spec, Prompts: map[string]string{}, dir: dir}
 	if err := r.parse(); err != nil {
 		return nil, fmt.Errorf("%s: spec: %w", path, err)
 	}
@@ -62,6 +123,7 @@ func (r *Run) parse() error {
 	if r.Config = *spec.Trainer; spec.Prompt.MaxLength > 0 {
 		r.MaxLength = spec.Prompt.MaxLength
 	}
+	r.BaseDigest, r.Model.Path = r.Model.Path, "" // a run is known by its model's content, not by its place
 	for name, text := range map[string]string{"query": spec.Prompt.Query, "document": spec.Prompt.Document} {
 		if text != "" {
 			r.Prompts[name] = text + ": " // as package data writes an instruction

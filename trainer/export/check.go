@@ -15,10 +15,8 @@ import (
 // as a query.
 func (x *exporter) check(ctx context.Context, dir string, r *Result) error {
 	o := encode.Options{}
-	if x.o.Format == hub.PEFTFormat && !x.preset { // the name that is written may be one on the hub
-		if o.Base = x.o.Base; o.Base == "" {
-			o.Base = x.run.Model.Path
-		}
+	if x.o.Format == hub.PEFTFormat {
+		o.Base = x.home // the name that is written may be one on the hub
 	}
 	written, err := encode.Open(dir, x.dev, o)
 	if err != nil {

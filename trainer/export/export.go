@@ -25,13 +25,15 @@ var Formats = []string{hub.PEFTFormat, hub.SentenceFormat, hub.ModelFormat}
 type Options struct {
 	Checkpoint string // checkpoint, or a folder of some: the newest
 	Format     string
-	Out        string // folder to be made
-	Force      bool   // replaces what is there
-	Base       string // folder of an adapter's base, if it is not where the run had it
-	BaseName   string // base_model_name_or_path to write, such as a name on the hub; "" = the base's folder
-	DType      string // float32 (default) | bfloat16
-	Shard      int64  // most bytes of a file of weights; 0 = 5 GB
-	Version    string // of this program
+	Out        string                                                 // folder to be made
+	Force      bool                                                   // replaces what is there
+	Base       string                                                 // folder of an adapter's base, if it is not where the run had it
+	BaseName   string                                                 // base_model_name_or_path to write, such as a name on the hub; "" = the base's folder
+	Digest     func(folder string) (string, error)                    // of a base's folder, compared with the run's; nil: not compared
+	Scores     func(checkpoint string, step int64) map[string]float64 // results for the card, besides the checkpoint's own; nil: none
+	DType      string                                                 // float32 (default) | bfloat16
+	Shard      int64                                                  // most bytes of a file of weights; 0 = 5 GB
+	Version    string                                                 // of this program
 }
 
 // Result is what was written and how it compares.
@@ -100,19 +102,16 @@ type exporter struct {
 	dev       engine.Device
 	reference *encode.Encoder // the checkpoint, its adapters beside the weights
 	run       *encode.Run
-	base      *backbone.Base      // of a LoRA run
+	home      string              // the base's folder of a LoRA run, "" of a preset
 	weights   safetensors.Tensors // merged
 	sentence  hub.Sentence
 	causal    bool
 	config    []byte // config.json of the checkpoint
-	preset    bool   // the base is a folder base/ of the export
 }
 
 func (x *exporter) close() {
 	if x.weights != nil {
 		_ = x.weights.Close() // read only
-	} else if x.base != nil {
-		_ = x.base.Close()
 	}
 	if x.reference != nil {
 		_ = x.reference.Close()
@@ -121,7 +120,7 @@ func (x *exporter) close() {
 
 func (x *exporter) open(ctx context.Context) error {
 	var err error
-	if x.reference, err = encode.Open(x.o.Checkpoint, x.dev, encode.Options{Base: x.o.Base, Unmerged: true}); err != nil {
+	if x.reference, err = encode.Open(x.o.Checkpoint, x.dev, encode.Options{Base: x.o.Base, Digest: x.o.Digest, Unmerged: true}); err != nil {
 		return err
 	}
 	ref := x.reference
@@ -151,31 +150,12 @@ func (x *exporter) open(ctx context.Context) error {
 		x.weights, err = safetensors.OpenFolder(ref.Dir)
 		return err
 	}
-	return x.openBase()
-}
-
-// openBase merges the adapter.
-func (x *exporter) openBase() error {
-	m := x.run.Model
-	if x.o.Base != "" {
-		m.Path, m.Preset = x.o.Base, ""
-	}
-	var err error
-	if x.base, err = backbone.Load(backbone.Config{Path: m.Path, Preset: m.Preset}, x.run.Seed); err != nil {
+	if x.home, err = x.run.BaseFolder(x.o.Base); err != nil {
 		return err
 	}
-	x.preset = m.Path == ""
-	base, err := x.base.Weights()
+	_, merged, err := x.run.Merged(encode.Options{Base: x.o.Base})
 	if err != nil {
 		return err
-	}
-	adapter, err := hub.OpenAdapter(x.reference.Dir)
-	if err != nil {
-		return err
-	}
-	merged, err := adapter.Over(base)
-	if err != nil {
-		return errors.Join(err, adapter.Close())
 	}
 	x.weights = merged
 	return nil

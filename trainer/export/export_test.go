@@ -26,7 +26,10 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/export"
 )
 
-const seed = 7
+const (
+	seed   = 7
+	digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" // of the base
+)
 
 func device(t testing.TB) *cpu.Device {
 	t.Helper()
@@ -84,12 +87,14 @@ func checkpoint(t testing.TB, config backbone.Config) string {
 			t.Fatal(err)
 		}
 	}
+	known := config // a run is known by its model's content
+	if known.Path != "" {
+		known.Path = digest
+	}
 	spec, err := json.Marshal(map[string]any{
-		"trainer": trainer.Config{Model: config, MaxLength: 40, Seed: seed, Steps: 12, Batch: 8},
+		"trainer": trainer.Config{Model: known, MaxLength: 40, Seed: seed, Steps: 12, Batch: 8},
 		"prompt":  map[string]any{"query": "find the package", "max_length": 40},
-		"identity": map[string]any{
-			"data": []map[string]any{{"path": "pairs.jsonl", "instruction": "find the package"}},
-		},
+		"data":    []map[string]any{{"path": "pairs.jsonl", "instruction": "find the package"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -368,6 +373,7 @@ func TestRefusals(t *testing.T) {
 		{"no adapter", export.Options{Checkpoint: full, Format: hub.PEFTFormat}, "no adapter"},
 		{"places of tokens", export.Options{Checkpoint: places, Format: hub.SentenceFormat}, "weighted_mean"},
 		{"no checkpoint", export.Options{Checkpoint: qwen, Format: hub.ModelFormat}, "sentence-transformers folder"},
+		{"changed base", export.Options{Checkpoint: moved, Format: hub.ModelFormat, Digest: func(string) (string, error) { return "another", nil }}, "another"},
 		{"other base", export.Options{Checkpoint: moved, Format: hub.ModelFormat, Base: t.TempDir()}, "config.json"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/safetensors"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 )
 
 // baseFolder holds the base of an adapter over a preset, which exists nowhere else.
@@ -101,10 +102,14 @@ func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Fol
 		return err
 	}
 	folder.Files[checkpoints.ModelConfigName] = config
-	if err := folder.Write(ctx, dir); err != nil || !x.preset {
+	if err := folder.Write(ctx, dir); err != nil || x.home != "" {
 		return err
 	}
-	weights, err := x.base.Weights()
+	preset, err := backbone.Load(backbone.Config{Preset: x.run.Model.Preset}, x.run.Seed)
+	if err != nil {
+		return err
+	}
+	weights, err := preset.Weights()
 	if err != nil {
 		return err
 	}
@@ -120,18 +125,17 @@ func (x *exporter) baseName() string {
 	switch {
 	case x.o.BaseName != "":
 		return x.o.BaseName
-	case x.preset:
+	case x.home == "":
 		return baseFolder
-	case x.o.Base != "":
-		return x.o.Base
 	default:
-		return x.run.Model.Path
+		return x.home
 	}
 }
 
-// code copies the Python files of a family whose code comes with its weights.
+// code copies the Python files of a family whose code comes with its weights. A fully trained checkpoint has none: they
+// are in the folder that its run began with, which the user names.
 func (x *exporter) code(files map[string][]byte) error {
-	dir := x.run.Model.Path
+	dir := x.home
 	if x.o.Base != "" {
 		dir = x.o.Base
 	}
@@ -154,53 +158,72 @@ func (x *exporter) code(files map[string][]byte) error {
 func (x *exporter) card(r *Result) *hub.Card {
 	c := &hub.Card{
 		Name: x.run.Run, Format: x.o.Format, Step: x.run.Step, Version: x.o.Version, Parameters: x.run.ParameterDigest,
-		Sentence: x.sentence, Causal: x.causal, Family: x.reference.Architecture().Family, Scores: x.run.Metrics,
+		Sentence: x.sentence, Causal: x.causal, Family: x.reference.Architecture().Family, Scores: map[string]float64{},
 	}
-	switch {
-	case x.run.Model.LoRA != nil:
+	maps.Copy(c.Scores, x.run.Metrics)
+	switch lora := x.run.Model.LoRA != nil; {
+	case x.o.BaseName != "":
+		c.Base = x.o.BaseName
+	case lora && x.o.Format == hub.PEFTFormat:
 		c.Base = x.baseName()
-	case x.run.Model.Path != "":
-		c.Base = x.run.Model.Path
+	case lora && x.home != "":
+		c.Base = filepath.Base(x.home) // where it lies on this machine is nobody's business
+	case x.run.BaseDigest != "":
+		c.Base = fmt.Sprintf("weights with the digest %.16s", x.run.BaseDigest)
+	}
+	if x.o.Scores != nil {
+		maps.Copy(c.Scores, x.o.Scores(x.reference.Dir, x.run.Step))
 	}
 	var recipe any
 	if text, err := json.Marshal(x.run.Config); err == nil && json.Unmarshal(text, &recipe) == nil {
 		c.Rows = flatten(nil, "", recipe)
 	}
-	var spec struct {
-		Identity struct {
-			Data []struct {
-				Path, Name, Instruction string
-				Document                string `json:"document_instruction"`
-			}
-		}
-		Data string
-	}
-	if json.Unmarshal(x.run.Spec, &spec) == nil {
-		for _, d := range spec.Identity.Data {
-			line := "`" + filepath.Base(d.Path) + "`"
-			if d.Instruction != "" {
-				line += fmt.Sprintf(", queries after %q", d.Instruction+": ")
-			}
-			if d.Document != "" {
-				line += fmt.Sprintf(", documents after %q", d.Document+": ")
-			}
-			c.Data = append(c.Data, line)
-		}
-		if spec.Data != "" {
-			c.Data = append(c.Data, fmt.Sprintf("digest of all: `%.16s`", spec.Data))
-		}
-	}
+	c.Data = x.sources()
 	c.Checks = append(c.Checks, fmt.Sprintf("This folder was read back before it was published: of %d texts, no value of an embedding differs by more than %.1g from the checkpoint's.", r.Texts, max(r.Difference, 1e-9)))
 	return c
 }
 
-// flatten lists the leaves of a decoded JSON value by path. Where things lay on the machine is nobody's business.
+// sources lists what the run has read.
+func (x *exporter) sources() []string {
+	var spec struct {
+		Data []struct {
+			Path, Instruction string
+			Document          string `json:"document_instruction"`
+			Limit             int
+			Weight            float64
+		}
+		Digest string `json:"data_digest"`
+	}
+	if json.Unmarshal(x.run.Spec, &spec) != nil { // of another version
+		return nil
+	}
+	var out []string
+	for _, d := range spec.Data {
+		line := "`" + filepath.Base(d.Path) + "`"
+		if d.Instruction != "" {
+			line += fmt.Sprintf(", queries after %q", d.Instruction+": ")
+		}
+		if d.Document != "" {
+			line += fmt.Sprintf(", documents after %q", d.Document+": ")
+		}
+		if d.Limit > 0 {
+			line += fmt.Sprintf(", the first %d rows", d.Limit)
+		}
+		if d.Weight > 0 {
+			line += fmt.Sprintf(", weight %v", d.Weight)
+		}
+		out = append(out, line)
+	}
+	if spec.Digest != "" {
+		out = append(out, fmt.Sprintf("digest of all: `%.16s`", spec.Digest))
+	}
+	return out
+}
+
+// flatten lists the leaves of a decoded JSON value by path.
 func flatten(rows [][2]string, path string, v any) [][2]string {
 	object, ok := v.(map[string]any)
 	if !ok {
-		if path == "model.path" {
-			return rows
-		}
 		text, err := json.Marshal(v)
 		if err != nil {
 			return rows
