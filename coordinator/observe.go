@@ -2,9 +2,11 @@ package coordinator
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
 )
 
 // observer turns applied commands into events.
@@ -94,7 +96,8 @@ func (o *observer) warn(run *fsm.Run, worker, reason string) {
 
 // lost begins the timeline of a full member's loss.
 func (o *observer) lost(before, after *fsm.State, c *fsm.Expire, heard time.Time) {
-	if m := before.Member(c.Worker); m != nil && !m.Behind && !heard.IsZero() { // not one of an earlier life
+	// One of an earlier life is not known to have been lost, and one that drained left nothing to recover.
+	if m := before.Member(c.Worker); m != nil && !m.Behind && !heard.IsZero() && !strings.HasPrefix(c.Reason, plan.Left) {
 		o.recoveries = append(o.recoveries, Recovery{Worker: c.Worker, Reason: c.Reason, Heard: heard, Detected: after.Now})
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 )
 
+// Left begins the reason of an Expire for a member that drained.
+const Left = "left: "
+
 // members expires who is lost, drained or does not fit.
 func (p *planner) members() {
 	for _, m := range p.s.Members {
@@ -36,7 +39,7 @@ func (p *planner) expired(m *fsm.Member) string {
 	case r != nil && r.Numerics != "" && m.Numerics != r.Numerics && !r.Settings.Mixed:
 		return fmt.Sprintf("numerics %s, the run's are %s (cluster.mixed allows both)", m.Numerics, r.Numerics)
 	case w.Leaving != "" && p.free(m):
-		return "left: " + w.Leaving
+		return Left + w.Leaving
 	}
 	return ""
 }
