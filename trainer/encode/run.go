@@ -108,7 +108,8 @@ func (r *Run) parse() error {
 		return errors.New("the checkpoint keeps none")
 	}
 	var spec struct {
-		Trainer *trainer.Config
+		Trainer *trainer.Config // without the model's path: a run is known by its content
+		Model   string          `json:"model_digest"`
 		Prompt  struct {
 			Query, Document string
 			MaxLength       int `json:"max_length"`
@@ -123,7 +124,7 @@ func (r *Run) parse() error {
 	if r.Config = *spec.Trainer; spec.Prompt.MaxLength > 0 {
 		r.MaxLength = spec.Prompt.MaxLength
 	}
-	r.BaseDigest, r.Model.Path = r.Model.Path, "" // a run is known by its model's content, not by its place
+	r.BaseDigest = spec.Model
 	for name, text := range map[string]string{"query": spec.Prompt.Query, "document": spec.Prompt.Document} {
 		if text != "" {
 			r.Prompts[name] = text + ": " // as package data writes an instruction

@@ -87,14 +87,15 @@ func checkpoint(t testing.TB, config backbone.Config) string {
 			t.Fatal(err)
 		}
 	}
-	known := config // a run is known by its model's content
+	known, content := config, "" // a run is known by its model's content
 	if known.Path != "" {
-		known.Path = digest
+		known.Path, content = "", digest
 	}
 	spec, err := json.Marshal(map[string]any{
-		"trainer": trainer.Config{Model: known, MaxLength: 40, Seed: seed, Steps: 12, Batch: 8},
-		"prompt":  map[string]any{"query": "find the package", "max_length": 40},
-		"data":    []map[string]any{{"path": "pairs.jsonl", "instruction": "find the package"}},
+		"model_digest": content,
+		"trainer":      trainer.Config{Model: known, MaxLength: 40, Seed: seed, Steps: 12, Batch: 8},
+		"prompt":       map[string]any{"query": "find the package", "max_length": 40},
+		"data":         []map[string]any{{"path": "pairs.jsonl", "instruction": "find the package"}},
 	})
 	if err != nil {
 		t.Fatal(err)
