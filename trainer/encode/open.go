@@ -49,6 +49,13 @@ func (e *Encoder) open(dev engine.Device, o Options) error {
 	if err := e.openWeights(e.Dir, o); err != nil {
 		return err
 	}
+	var err error
+	if e.MaxLength, err = hub.TokenLimit(e.Dir); err != nil {
+		return err
+	}
+	if e.MaxLength == 0 {
+		e.MaxLength = e.base.Architecture.MaxPositions
+	}
 	return e.start(dev, o, nil, 0)
 }
 

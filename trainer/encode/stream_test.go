@@ -276,3 +276,24 @@ func TestUnnormalised(t *testing.T) {
 		t.Errorf("the direction differs by %g", d)
 	}
 }
+
+// TestPlainFolder: the same model as a Hugging Face folder is mean-pooled and cut where its tokenizer says.
+func TestPlainFolder(t *testing.T) {
+	source, dir := sentence(t), t.TempDir()
+	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} {
+		if err := os.Symlink(filepath.Join(source, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, plain := open(t, source, encode.Options{}), open(t, dir, encode.Options{})
+	if plain.Kind != encode.Folder || plain.MaxLength != whole.MaxLength {
+		t.Errorf("kind %q, length %d, want %q, %d", plain.Kind, plain.MaxLength, encode.Folder, whole.MaxLength)
+	}
+	texts := []string{"a text", strings.Repeat("many words ", 100)}
+	if d := difference(embed(t, plain, "", texts), embed(t, whole, "", texts)); d > embedTolerance {
+		t.Errorf("embeddings differ by %g", d)
+	}
+	if _, cut := plain.Tokenize("", texts[1]); !cut {
+		t.Error("a long text was not cut")
+	}
+}
