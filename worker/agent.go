@@ -174,7 +174,7 @@ func (a *Agent) join(ctx context.Context) (*session, error) {
 		Name: a.Name, Connection: a.Connection, ProtocolMin: wire.ProtocolMin, ProtocolMax: wire.ProtocolMax,
 		Numerics: a.Numerics, Threads: a.Threads, Version: a.Version, Address: a.Address, Worker: freshID(a.Name),
 	}
-	lost := false
+	began, told := time.Now(), false
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		hctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		welcome, err := a.Link.Hello(hctx, hello)
@@ -183,8 +183,8 @@ func (a *Agent) join(ctx context.Context) (*session, error) {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case err != nil:
-			if !lost {
-				lost = true
+			if !told && time.Since(began) > time.Second {
+				told = true
 				a.Log.Warn("no coordinator answers; trying on", "err", err)
 			}
 		case welcome.Refused != "":

@@ -22,14 +22,14 @@ func (s *session) evaluate(ctx context.Context, r *wire.Round) (bool, error) {
 	j.shelf.release(r.Kind, r.Step, r.Suite)
 	header, err := j.shelf.header(rctx, wire.HeaderRequest{Run: r.Run, Round: r.Number, Kind: r.Kind, Step: r.Step, Suite: r.Suite})
 	if err != nil {
-		return s.abandoned(ctx, rctx, err)
+		return s.left(ctx, rctx, err)
 	}
 	f := newFleet(s, j, r, header)
 	defer f.start(rctx)()
 	for {
 		for shard, err := range f.Leased(rctx, trainer.Embed) {
 			if err != nil {
-				return s.abandoned(ctx, rctx, err)
+				return s.left(ctx, rctx, err)
 			}
 			began := time.Now()
 			rows, err := j.trainer.Embed(shard)
@@ -44,17 +44,17 @@ func (s *session) evaluate(ctx context.Context, r *wire.Round) (bool, error) {
 			}
 			j.say("evaluating", float64(shard.Tokens())/max(time.Since(began).Seconds(), 1e-6))
 			if err := f.Share(rctx, shard, rows); err != nil {
-				return s.abandoned(ctx, rctx, err)
+				return s.left(ctx, rctx, err)
 			}
 		}
 		rows := j.board.changed()
 		now, changed, err := f.now(rctx)
 		if err != nil {
-			return s.abandoned(ctx, rctx, err)
+			return s.left(ctx, rctx, err)
 		}
 		if now.Scorer == s.id && j.board.complete(r.Number, r.Shards) {
 			if err := s.score(rctx, f, now); err != nil {
-				return s.abandoned(ctx, rctx, err)
+				return s.left(ctx, rctx, err)
 			}
 			s.evaluated = r.Number
 			return true, nil

@@ -42,11 +42,19 @@ func (s *session) step(ctx context.Context, r *wire.Round) (bool, error) {
 
 // abandoned tells a step that was given up, because its round no longer needs this worker, from one that failed.
 func (s *session) abandoned(ctx, rctx context.Context, err error) (bool, error) {
+	again, err := s.left(ctx, rctx, err)
+	if again {
+		s.log.Info("step abandoned: the run goes on without this worker's part")
+	}
+	return again, err
+}
+
+// left is abandoned for an evaluation, whose end is no news: it ends when somebody has scored.
+func (s *session) left(ctx, rctx context.Context, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
 	if rctx.Err() != nil {
-		s.log.Info("round abandoned: it went on without this worker")
 		return true, nil
 	}
 	return false, err
