@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
@@ -34,20 +35,48 @@ func newCrew(threads int, keep int64, log *slog.Logger) *crew {
 	return &crew{threads: max(threads, 1), keep: keep, log: log, bases: map[string]*backbone.Base{}, params: map[string][]backbone.Param{}}
 }
 
-// member configures one worker of the crew on a device of its own.
-func (c *crew) member(name string, link worker.Link, connection string) (worker.Config, *cpu.Device, error) {
+// member is one worker of a crew: an agent on a device and a connection of its own.
+type member struct {
+	agent *worker.Agent
+	dev   *cpu.Device
+	conn  *bus.Conn
+}
+
+// member connects a worker. It says hello when it runs.
+func (c *crew) member(ctx context.Context, name string, o bus.Options, adapt func(*worker.Config)) (*member, error) {
+	o.Name, o.Log = connectionName(name), c.log
+	conn, err := bus.Connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	dev, err := cpu.New(c.threads)
 	if err != nil {
-		return worker.Config{}, nil, err
+		conn.Close()
+		return nil, err
 	}
-	return worker.Config{
-		Name: name, Connection: connection, Numerics: dev.Numerics(), Version: version, Threads: c.threads,
-		Link: link, Log: c.log.With("worker", name),
+	config := worker.Config{
+		Name: name, Connection: o.Name, Numerics: dev.Numerics(), Version: version, Threads: c.threads,
+		Link: worker.NewLink(conn), Log: slog.New(bus.NewLogHandler(conn, name, c.log.Handler())).With("worker", name),
 		Build: func(ctx context.Context, run worker.Run) (worker.Trainer, error) { return c.build(ctx, run, dev) },
 		Load:  c.load,
 		Write: c.write,
 		Score: score,
-	}, dev, nil
+	}
+	adapt(&config)
+	agent, err := worker.New(config)
+	if err != nil {
+		dev.Close()
+		conn.Close()
+		return nil, err
+	}
+	return &member{agent, dev, conn}, nil
+}
+
+// run works until the context ends or the agent is done, and gives everything back.
+func (m *member) run(ctx context.Context) error {
+	defer m.dev.Close()
+	defer m.conn.Close()
+	return m.agent.Run(ctx)
 }
 
 // base opens the run's model once in this process; a folder that is not on this machine comes from the coordinator.

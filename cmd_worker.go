@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -48,7 +47,7 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			}
 			crew := newCrew(threads, keepBytes(count), log)
 			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once")
-			return join1(ctx, drain, crew, join, name, count, timeout, grace, log)
+			return crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
 		},
 	}
 	f := cmd.Flags()
@@ -62,34 +61,21 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 	return cmd
 }
 
-// join1 runs count agents against a coordinator until the context ends or drain is closed.
-func join1(ctx context.Context, drain <-chan struct{}, crew *crew, url, name string, count int, timeout, grace time.Duration, log *slog.Logger) error {
+// joinAs runs count agents against a coordinator until the context ends or drain is closed.
+func (c *crew) joinAs(ctx context.Context, drain <-chan struct{}, name string, count int, o bus.Options, grace time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range count {
 		self := name
 		if count > 1 {
 			self = fmt.Sprintf("%s-%d", name, i)
 		}
-		connection := connectionName(self)
-		conn, err := bus.Connect(ctx, bus.Options{URL: url, Name: connection, FailureTimeout: timeout, Log: log})
+		m, err := c.member(ctx, self, o, func(config *worker.Config) { config.Grace = grace })
 		if err != nil {
-			return fmt.Errorf("join %s: %w", url, err)
-		}
-		config, dev, err := crew.member(self, worker.NewLink(conn), connection)
-		if err != nil {
-			conn.Close()
-			return err
-		}
-		config.Grace = grace
-		agent, err := worker.New(config)
-		if err != nil {
-			return err
+			return fmt.Errorf("join %s: %w", o.URL, err)
 		}
 		g.Go(func() error {
-			defer dev.Close()
-			defer conn.Close()
-			defer context.AfterFunc(closed(ctx, drain), func() { agent.Drain("asked to") })()
-			return agent.Run(ctx)
+			defer context.AfterFunc(closed(ctx, drain), func() { m.agent.Drain("asked to") })()
+			return m.run(ctx)
 		})
 	}
 	return g.Wait()

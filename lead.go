@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
@@ -47,10 +47,10 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	if err != nil {
 		return coordinator.Outcome{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	agents, err := p.crew(ctx, node, l)
+	ctx, cancel := context.WithCancelCause(ctx)
+	agents, err := p.crew(ctx, node, l, cancel)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return coordinator.Outcome{}, errors.Join(err, node.Close())
 	}
 	if l.started != nil {
@@ -63,44 +63,37 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	})
 	outcome, err := node.Run(ctx)
 	stop()
-	cancel()
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause // why the workers gave up, not that the leader was told to
+	}
+	cancel(nil)
 	agents()
 	return outcome, errors.Join(err, node.Close())
 }
 
-// crew starts the local workers and returns what waits for their end.
-func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch) (wait func(), err error) {
+// crew starts the local workers and returns what waits for their end. When the last of them has failed and no other
+// worker can join, it gives up: nobody is left to compute.
+func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, giveUp context.CancelCauseFunc) (wait func(), err error) {
 	threads := p.config.Cluster.Threads
 	if threads == 0 && l.workers > 0 {
 		threads = max(1, runtime.GOMAXPROCS(0)/l.workers)
 	}
 	c := newCrew(threads, keepBytes(l.workers), l.log)
 	var running sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(l.workers))
 	for i := range l.workers {
 		name := fmt.Sprintf("local-%d", i)
-		connection := connectionName(name)
-		conn, err := bus.Connect(ctx, bus.Options{Server: node.Server(), Name: connection, FailureTimeout: p.config.Cluster.FailureTimeout, Log: l.log})
-		if err != nil {
-			return running.Wait, err
-		}
-		config, dev, err := c.member(name, worker.NewLink(conn), connection)
-		if err != nil {
-			conn.Close()
-			return running.Wait, err
-		}
-		config.OneRun = true
-		agent, err := worker.New(config)
+		o := bus.Options{Server: node.Server(), FailureTimeout: p.config.Cluster.FailureTimeout}
+		m, err := c.member(ctx, name, o, func(config *worker.Config) { config.OneRun = true })
 		if err != nil {
 			return running.Wait, err
 		}
 		running.Go(func() {
-			defer dev.Close()
-			defer conn.Close()
-			if err := agent.Run(ctx); err != nil && ctx.Err() == nil {
+			if err := m.run(ctx); err != nil && ctx.Err() == nil {
 				l.log.Error("local worker ended", "worker", name, "error", err)
-				var refused *worker.RefusedError
-				if errors.As(err, &refused) {
-					fmt.Fprintln(os.Stderr, "worker", name, "was refused:", refused.Reason)
+				if left.Add(-1) == 0 && l.listen == "" {
+					giveUp(fmt.Errorf("every local worker ended; the last one, %s: %w", name, err))
 				}
 			}
 		})
