@@ -287,3 +287,10 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// quiet is a network that loses nothing and is not locked by its dice.
+type quiet struct{ *network }
+
+func (q quiet) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, error) {
+	return q.groups[worker].Serve(ctx, req), nil
+}

@@ -117,13 +117,16 @@ func (g *Group) own(ctx context.Context, step Step, h *held, sum *fixed.Sum, o w
 	group.SetLimit(g.Window)
 	for _, p := range h.missing(o.Lo, o.Hi).parts(int64(g.Part)) {
 		group.Go(func() error {
-			total := make([]int64, p.hi-p.lo)
+			total := scratch(int(p.hi - p.lo))
+			defer recycle(total)
 			var exponents []int32
 			if sum != nil {
 				exponents = sum.Exponents
 			}
 			if mine {
 				copy(total, sum.Values[p.lo:p.hi])
+			} else {
+				clear(total)
 			}
 			req := wire.ChunkRequest{
 				Run: g.run, Stream: StreamSum, From: step.Self, Round: step.Round, Attempt: step.Attempt,
@@ -139,6 +142,7 @@ func (g *Group) own(ctx context.Context, step Step, h *held, sum *fixed.Sum, o w
 					if err != nil {
 						return err
 					}
+					defer recycle(values)
 					mu.Lock()
 					defer mu.Unlock()
 					theirs = e
@@ -178,6 +182,7 @@ func (g *Group) take(ctx context.Context, step Step, h *held, o wire.Owner) erro
 			if err != nil {
 				return err
 			}
+			defer recycle(values)
 			return h.fill(step.Size, e, p.lo, values)
 		})
 	}
@@ -210,8 +215,8 @@ func (g *Group) ask(ctx context.Context, from []string, req wire.ChunkRequest, e
 			}
 		case chunk.Err != "":
 			err = errors.New(chunk.Err)
-		case wire.DigestBytes(chunk.Payload) != chunk.Digest:
-			err = errors.New("payload does not have its digest")
+		case checksum(chunk.Payload) != chunk.Digest:
+			err = errors.New("payload does not have its checksum")
 		default:
 			e, values, derr := decode(chunk.Payload, int(req.Hi-req.Lo))
 			if derr == nil && exponents != nil && !slices.Equal(e, exponents) {
