@@ -132,7 +132,6 @@ func (x product) run(p *pool.Pool) {
 		down = min((4*threads+across-1)/across, max(1, x.m/96))
 		if across*down < threads && x.n >= 2*panel { // few rows: narrower tiles instead
 			j.cols = max(panel, roundUp(x.n/(2*threads), panel))
-			across = (x.n + j.cols - 1) / j.cols
 		}
 	}
 	j.rows = (x.m + down - 1) / down
