@@ -278,16 +278,19 @@ func TestRowsLostWithTheirWorker(t *testing.T) {
 	})
 	l.mu.Lock()
 	l.drop["rows"], l.drop["send"] = true, true
-	round := l.round.Number
 	l.mu.Unlock()
-	waitFor(t, func() bool { // both have embedded something that the other lacks
+	at, since := int64(-1), time.Now()
+	waitFor(t, func() bool { // each has embedded something, and nothing moves: they lack each other's rows
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		by := map[string]bool{}
 		for _, w := range l.embedded {
 			by[w] = true
 		}
-		return len(by) == 2 && !by[""] && l.round.Number > round
+		if at != l.round.Number || len(by) != 2 || by[""] {
+			at, since = l.round.Number, time.Now()
+		}
+		return time.Since(since) > 300*time.Millisecond
 	})
 	l.kill(people[0], 0)
 	l.finish(t, people[1:], 30*time.Second)
