@@ -37,7 +37,7 @@ func (r *Report) Err() error {
 	var errs []error
 	for _, c := range r.Checks {
 		if c.Err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", c.What, c.Err))
+			errs = append(errs, fmt.Errorf("check %q: %w", c.What, c.Err))
 		}
 	}
 	return errors.Join(errs...)

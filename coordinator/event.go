@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
 )
 
 // Kinds of events.
@@ -67,6 +69,19 @@ func (e *Event) Detail() string {
 		return strings.TrimSpace(e.Path + " " + e.Reason)
 	}
 	return e.Reason
+}
+
+// Damaged reports whether a checkpoint is gone because it did not pass its verification, and the first fault found.
+func (e *Event) Damaged() (fault string, damaged bool) {
+	fault, damaged = strings.CutPrefix(e.Reason, plan.Damaged)
+	fault, _, _ = strings.Cut(fault, "\n")
+	return fault, damaged && e.Kind == CheckpointGone
+}
+
+// Drained reports whether a worker left in good order, and why.
+func (e *Event) Drained() (why string, drained bool) {
+	why, drained = strings.CutPrefix(e.Reason, plan.Left)
+	return why, drained && e.Kind == WorkerLost
 }
 
 // Recovery is the timeline of one worker's loss.

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"time"
@@ -81,10 +82,20 @@ func (o *observer) tell(e Event) {
 	switch e.Kind {
 	case StepCommitted:
 		o.log.Debug("step committed", "step", e.Step, "loss", e.Loss, "workers", e.Workers)
-	case WorkerLost, CheckpointFailed, Warning:
-		o.log.Warn(e.Kind, "worker", e.Worker, "step", e.Step, "reason", e.Reason)
 	default:
-		o.log.Info(e.Kind, "step", e.Step, "worker", e.Worker, "state", e.State, "path", e.Path, "reason", e.Reason)
+		level := slog.LevelInfo
+		_, damaged := e.Damaged()
+		_, drained := e.Drained()
+		if damaged || e.Kind == WorkerLost && !drained || e.Kind == CheckpointFailed || e.Kind == Warning {
+			level = slog.LevelWarn
+		}
+		fields := []any{"step", e.Step}
+		for _, f := range [][2]string{{"worker", e.Worker}, {"state", e.State}, {"suite", e.Suite}, {"path", e.Path}, {"reason", e.Reason}} {
+			if f[1] != "" {
+				fields = append(fields, f[0], f[1])
+			}
+		}
+		o.log.Log(context.Background(), level, e.Kind, fields...)
 	}
 	o.journal.add(e)
 }

@@ -107,6 +107,7 @@ func (p *planner) end() {
 		}
 		return // save asks again
 	}
+	p.retain() // of a run that is over nothing is planned any more
 	if r.State == fsm.Stopping {
 		p.do(&fsm.SetState{Run: r.ID, State: fsm.Paused, Reason: r.Reason})
 		return

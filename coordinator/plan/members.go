@@ -10,6 +10,9 @@ import (
 // Left begins the reason of an Expire for a member that drained.
 const Left = "left: "
 
+// Damaged begins the reason of a Drop for a checkpoint that did not pass its verification.
+const Damaged = "damaged: "
+
 // members expires who is lost, drained or does not fit.
 func (p *planner) members() {
 	for _, m := range p.s.Members {
@@ -131,7 +134,7 @@ func (p *planner) recover() {
 			case !known:
 				return // the leader reads it now
 			case wrong != "":
-				if !p.do(&fsm.Drop{Run: r.ID, Step: step, Reason: "damaged: " + wrong}) {
+				if !p.do(&fsm.Drop{Run: r.ID, Step: step, Reason: Damaged + wrong}) {
 					return
 				}
 				continue

@@ -11,6 +11,16 @@ import (
 
 var settings = fsm.Settings{CheckpointEvery: 4, Keep: 2, Best: "ndcg@10", EvaluateEvery: 5, EvaluateStart: true, Suites: []string{"dev", "test"}}
 
+// The last checkpoint too makes an older one go: what is kept is checkpoint.keep, not one more.
+func TestKeepAtTheEnd(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{CheckpointEvery: 2, Keep: 2})
+	s.join()
+	s.finish(0)
+	if r := s.state().Runs[0]; r.State != fsm.Finished || len(r.Manifests) != 2 || r.Manifest(steps) == nil {
+		t.Errorf("run is %s with checkpoints %+v, want finished with 2, the newest of step %d", r.State, r.Manifests, steps)
+	}
+}
+
 func TestUndisturbed(t *testing.T) {
 	for n := 1; n <= 5; n++ {
 		s := newSim(t, uint64(n), settings)

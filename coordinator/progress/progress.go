@@ -176,11 +176,21 @@ func Sentence(e coordinator.Event) string {
 		return fmt.Sprintf("worker %s joined%s", e.Worker, detail)
 	case coordinator.WorkerReady:
 		return fmt.Sprintf("worker %s takes shards%s", e.Worker, detail)
+	case coordinator.CheckpointGone:
+		if why, damaged := e.Damaged(); damaged {
+			return fmt.Sprintf("WARNING: the checkpoint of step %d is damaged and left out: %s", e.Step, why)
+		}
 	case coordinator.WorkerLost:
-		return fmt.Sprintf("worker %s left%s", e.Worker, detail)
+		if why, drained := e.Drained(); drained {
+			return fmt.Sprintf("worker %s left: %s", e.Worker, why)
+		}
+		return fmt.Sprintf("worker %s is lost%s", e.Worker, detail)
 	case coordinator.AttemptRepeated:
 		return fmt.Sprintf("step %d repeats with wider exponents%s", e.Step+1, detail)
 	case coordinator.Restarted:
+		if e.Path == "" {
+			return "restarted from the initial parameters: no sound checkpoint is left"
+		}
 		return fmt.Sprintf("restarted from the checkpoint of step %d%s", e.Step, detail)
 	case coordinator.Recovered:
 		return fmt.Sprintf("recovered from the loss of %s%s", e.Worker, detail)

@@ -45,6 +45,27 @@ func TestLines(t *testing.T) {
 	}
 }
 
+func TestSentence(t *testing.T) {
+	for _, c := range []struct {
+		event coordinator.Event
+		want  string
+	}{
+		{coordinator.Event{Kind: coordinator.WorkerLost, Worker: "w", Reason: "left: asked to"}, "worker w left: asked to"},
+		{coordinator.Event{Kind: coordinator.WorkerLost, Worker: "w", Reason: "silent for 1s"}, "worker w is lost: silent for 1s"},
+		{coordinator.Event{Kind: coordinator.CheckpointGone, Step: 8, Path: "c/step-8", Reason: "older than the newest 3"}, ""},
+		{
+			coordinator.Event{Kind: coordinator.CheckpointGone, Step: 8, Path: "c/step-8", Reason: "damaged: c/step-8/x: 3 bytes\nand more"},
+			"WARNING: the checkpoint of step 8 is damaged and left out: c/step-8/x: 3 bytes",
+		},
+		{coordinator.Event{Kind: coordinator.Restarted, Step: 4, Path: "c/step-4"}, "restarted from the checkpoint of step 4: c/step-4"},
+		{coordinator.Event{Kind: coordinator.Restarted}, "restarted from the initial parameters: no sound checkpoint is left"},
+	} {
+		if got := Sentence(c.event); got != c.want {
+			t.Errorf("Sentence(%+v) = %q, want %q", c.event, got, c.want)
+		}
+	}
+}
+
 func TestJSON(t *testing.T) {
 	var b bytes.Buffer
 	v := JSON(&b)
