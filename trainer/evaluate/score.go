@@ -74,8 +74,11 @@ func ScoreRun(run Run, qrels data.Qrels) (map[string]float64, error) {
 			if err != nil {
 				return nil, err
 			}
-			out[m[0]] += value / float64(len(qrels))
+			out[m[0]] += value
 		}
+	}
+	for name, sum := range out {
+		out[name] = sum / float64(len(qrels)) // once, so that the mean of ones is one
 	}
 	return out, nil
 }
