@@ -129,16 +129,22 @@ func (s *Suite) judge(c SuiteConfig, log *slog.Logger) error {
 		return fmt.Errorf("open suite %s: no query of %s is judged in %s", c.Path, queries.path, path)
 	}
 	var strangers, lost []string
+	found := 0
 	for id, judged := range qrels {
 		if s.Qrels[id] == nil {
 			strangers = append(strangers, id)
 			continue
 		}
 		for document := range judged {
-			if !known[document] {
+			if known[document] {
+				found++
+			} else {
 				lost = append(lost, document)
 			}
 		}
+	}
+	if found == 0 {
+		return fmt.Errorf("open suite %s: no document that %s judges is in %s, %q for example", c.Path, path, corpus.path, slices.Min(lost))
 	}
 	warnIDs(log, "judged queries are not in the queries file and are left out", path, strangers)
 	warnIDs(log, "judged documents are not in the corpus and count as not retrieved", path, lost)

@@ -126,6 +126,7 @@ func TestSuiteRefuses(t *testing.T) {
 		{"query twice", corpusText, queriesText + `{"_id":"q1","text":"x"}`, qrelsText, "", `queries.jsonl:4: key "_id": "q1" occurs twice`},
 		{"empty query", corpusText, `{"_id":"q1","text":" "}`, qrelsText, "", `queries.jsonl:1: key "text": found an empty query`},
 		{"no query judged", corpusText, queriesText, "query-id\tcorpus-id\tscore\nx\td1\t1\n", "", "no query of"},
+		{"no judged document", corpusText, queriesText, "query-id\tcorpus-id\tscore\nq1\tx7\t1\nq3\tx5\t1\n", "", `"x5" for example`},
 		{"no judgments", corpusText, queriesText, "query-id\tcorpus-id\tscore\n", "", "test.tsv: no judgments"},
 		{"split", corpusText, queriesText, qrelsText, "dev", `split: "dev"; test is allowed`},
 		{"no header", corpusText, queriesText, "q1\td1\t1\n", "", "test.tsv:1: found"},
