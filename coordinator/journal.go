@@ -15,14 +15,26 @@ type journal struct {
 	tell func(Event)
 	log  *slog.Logger
 	full bool // the last line could not be written
+	torn bool // the file may end within a line
+}
+
+// torn reports whether a file ends within a line: a crash or a full disk cut it short.
+func torn(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err != nil
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return err != nil || last[0] != '\n'
 }
 
 func openJournal(path string, tell func(Event), log *slog.Logger) (*journal, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the run's events: %w", err)
 	}
-	return &journal{file: f, tell: tell, log: log}, nil
+	return &journal{file: f, tell: tell, log: log, torn: torn(f)}, nil
 }
 
 // add tells of an event. A line that cannot be written is a warning, the first time: the run goes on.
@@ -33,7 +45,13 @@ func (j *journal) add(e Event) {
 	finite(&e)
 	b, err := json.Marshal(e)
 	if err == nil {
-		_, err = j.file.Write(append(b, '\n'))
+		line := append(b, '\n')
+		if j.torn {
+			line = append([]byte{'\n'}, line...)
+		}
+		var n int
+		n, err = j.file.Write(line)
+		j.torn = err != nil && (n > 0 || j.torn)
 	}
 	if err != nil && !j.full {
 		j.log.Warn("event not written", "file", j.file.Name(), "error", err)

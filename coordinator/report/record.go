@@ -84,19 +84,23 @@ func (r *Record) Add(e coordinator.Event) {
 	}
 }
 
-// Read adds the events of an events.jsonl. A last line that a crash cut short is left out.
+// Read adds the events of an events.jsonl. Lines that a crash or a full disk cut short are left out.
 func (r *Record) Read(src io.Reader) error {
 	lines := bufio.NewScanner(src)
 	lines.Buffer(nil, 16<<20)
+	var read int
+	var wrong error
 	for n := 1; lines.Scan(); n++ {
 		var e coordinator.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			if !lines.Scan() {
-				return nil
-			}
-			return fmt.Errorf("events: line %d: %w", n, err)
+		if err := json.Unmarshal(lines.Bytes(), &e); err == nil {
+			read++
+			r.Add(e)
+		} else if wrong == nil {
+			wrong = fmt.Errorf("events: line %d: %w", n, err)
 		}
-		r.Add(e)
+	}
+	if read == 0 && wrong != nil {
+		return wrong // not a file of events
 	}
 	return lines.Err()
 }

@@ -139,3 +139,15 @@ func TestTable(t *testing.T) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// A kill or a full disk may cut a line short anywhere; the lines around it count.
+func TestReadLeavesOutTornLines(t *testing.T) {
+	var r Record
+	text := `{"kind":"step","step":1}` + "\n" + `{"kind":"st` + "\n" + `{"kind":"step","step":2}` + "\n" + `{"ki`
+	if err := r.Read(strings.NewReader(text)); err != nil || len(r.Steps) != 2 {
+		t.Errorf("Read = %v with %d steps, want none and 2", err, len(r.Steps))
+	}
+	if err := new(Record).Read(strings.NewReader("name: x\nmodel: y\n")); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("Read of a file of something else = %v, want an error naming line 1", err)
+	}
+}
