@@ -41,15 +41,17 @@ func configCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use:   "example",
-			Short: "A run file to start from",
-			Args:  cobra.NoArgs,
-			Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), configs.Example) },
+			Use:     "example",
+			Short:   "A run file to start from",
+			Example: "  counterpoint config example > run.yaml",
+			Args:    cobra.NoArgs,
+			Run:     func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), configs.Example) },
 		},
 		&cobra.Command{
-			Use:   "check RUN.yaml",
-			Short: "Load a run file and report every fault",
-			Args:  cobra.ExactArgs(1),
+			Use:     "check RUN.yaml",
+			Short:   "Load a run file and report every fault",
+			Example: "  counterpoint config check run.yaml",
+			Args:    exactly("RUN.yaml"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if _, err := configs.Load(args[0], configs.Layers{Env: os.Environ()}); err != nil {
 					return err

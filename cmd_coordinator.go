@@ -32,26 +32,29 @@ server that they join. It computes nothing. Killed at any moment and started aga
 				return err
 			}
 			config.Log.Dir = dir
-			log, err := logger(cmd.ErrOrStderr(), config.Log.Level)
+			log, done, err := runLog(config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			p, err := prepare(config, log)
 			if err != nil {
 				return err
 			}
 			defer p.close()
 			out := cmd.OutOrStdout()
-			view := progress.Lines(out, config.Train.Steps, 5*time.Second)
+			lines := progress.Lines(out, config.Train.Steps, 5*time.Second)
 			if asJSON {
-				view = progress.JSON(out)
+				lines = progress.JSON(out)
 			}
+			view := p.keep(lines, file, log)
 			defer view.Close()
 			listen := config.Cluster.Listen
 			if listen == "" {
 				listen = "127.0.0.1:4222"
 			}
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "stopping: the step in flight is finished and a checkpoint written; again to end at once (still resumable)")
+			again := commandLine("coordinator --config", file, dir, sets)
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, "ended at once; go on with: "+again)
 			outcome, err := p.lead(ctx, launch{
 				listen: listen, resume: resume, stay: false, view: view, log: log, drain: drain,
 				started: func(n *coordinator.Node) {
@@ -61,9 +64,9 @@ server that they join. It computes nothing. Killed at any moment and started aga
 				},
 			})
 			if err != nil {
-				return err
+				return ending(ctx, err)
 			}
-			return p.conclude(cmd, file, outcome, asJSON)
+			return p.conclude(cmd, again, outcome, asJSON)
 		},
 	}
 	f := cmd.Flags()

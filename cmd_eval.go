@@ -53,7 +53,7 @@ run did; flags say otherwise. Of a foreign model: no instructions, 512 tokens, m
 		Example: `  counterpoint eval runs/tiny-diffusion configs/quickstart/dev
   counterpoint eval runs/debian/checkpoints/step-00000100 dev/ --attention causal
   counterpoint eval ./qwen2.5-0.5b scifact/ --pooling last_token --instruction "Find the evidence" --run scifact.trec`,
-		Args: cobra.MinimumNArgs(2),
+		Args: atLeast("CHECKPOINT", "SUITE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.querySet, e.documentSet = cmd.Flags().Changed("instruction"), cmd.Flags().Changed("document-instruction")
 			return e.command(cmd, args[0], args[1:])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -38,7 +39,7 @@ func logsCommand() *cobra.Command {
 				if err := newestLogs(ctx, conn, out, n); err != nil {
 					return err
 				}
-				ctx, drain := interrupts(cmd.Context(), io.Discard, "")
+				ctx, drain := interrupts(cmd.Context(), io.Discard, "", "")
 				for {
 					select {
 					case l := <-lines:
@@ -62,6 +63,9 @@ func logsCommand() *cobra.Command {
 
 func newestLogs(ctx context.Context, conn *bus.Conn, out io.Writer, n int) error {
 	reply, err := bus.Request[wire.LogsReply](ctx, conn, wire.LogsSubject, &wire.LogsRequest{Lines: n})
+	if errors.Is(err, bus.ErrNoResponder) {
+		return errors.New("a NATS server, but no leading coordinator, answers there")
+	}
 	if err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}

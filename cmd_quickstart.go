@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -29,7 +30,7 @@ It ends with one table and one report.`,
 		Example: "  counterpoint quickstart\n  counterpoint quickstart --seed 7 --dir /tmp/qs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\nstopping after the step in flight")
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\nstopping after the step in flight", "ended at once")
 			return quickstart(ctx, cmd, drain, dir, seed)
 		},
 	}
@@ -47,7 +48,7 @@ func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, 
 		return err
 	}
 	files := filepath.Join(dir, "data")
-	if err := os.RemoveAll(dir); err != nil { // a demonstration begins anew each time
+	if err := clearQuickstart(dir); err != nil {
 		return err
 	}
 	if err := unpack(configs.Quickstart, "quickstart", files); err != nil {
@@ -66,7 +67,7 @@ func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, 
 			if err != nil {
 				return err
 			}
-			if err := train(ctx, cmd, config, file, trainOptions{quiet: true, drain: drain}); err != nil {
+			if err := train(ctx, cmd, config, file, trainOptions{quiet: true, drain: drain, again: commandLine("train", file, "", sets)}); err != nil {
 				return fmt.Errorf("%s: %w", stage, err)
 			}
 			record, err := readRecord(filepath.Join(dir, stage))
@@ -98,6 +99,22 @@ func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, 
         counterpoint config explain              every key
 `)
 	return nil
+}
+
+// clearQuickstart removes what an earlier quickstart left: a demonstration begins anew each time. A folder of anything
+// else is refused.
+func clearQuickstart(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "tiny-diffusion-pretrain.yaml")); err != nil {
+		return fmt.Errorf("--dir %s is not empty and not an earlier quickstart's: name a folder that is new, or empty it yourself", dir)
+	}
+	return os.RemoveAll(dir)
 }
 
 // quickstartBM25 is the reference row of the dev set.

@@ -16,7 +16,7 @@ func reportCommand() *cobra.Command {
 		Use:     "report RUN-FOLDER...",
 		Short:   "Write report.html again from the events of one run or several side by side",
 		Example: "  counterpoint report runs/tiny-diffusion runs/tiny-causal --out both.html",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeast("RUN-FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var doc report.Document
 			for _, dir := range args {

@@ -33,7 +33,7 @@ With cluster.listen set, more workers may join over the network.`,
 		Example: `  counterpoint train run.yaml --dry-run
   counterpoint train run.yaml --set train.batch=256 --set cluster.workers=4
   counterpoint train run.yaml --resume            after Ctrl-C or a failure`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("RUN.yaml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config, err := configs.Load(args[0], configs.Layers{Env: os.Environ(), Set: sets})
 			if err != nil {
@@ -47,8 +47,9 @@ With cluster.listen set, more workers may join over the network.`,
 					return err
 				}
 			}
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\nstopping: the step in flight is finished and a checkpoint written; again to end at once (still resumable)")
-			return train(ctx, cmd, config, args[0], trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, drain: drain})
+			again := commandLine("train", args[0], "", sets)
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\n"+stopping, "ended at once; go on with: "+again)
+			return train(ctx, cmd, config, args[0], trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, drain: drain, again: again})
 		},
 	}
 	f := cmd.Flags()
@@ -64,6 +65,7 @@ With cluster.listen set, more workers may join over the network.`,
 type trainOptions struct {
 	dryRun, resume, json, quiet bool
 	drain                       <-chan struct{}
+	again                       string // the command that resumes the run
 }
 
 // train prepares and runs one run file in this process.
@@ -82,24 +84,26 @@ func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file
 	if o.dryRun {
 		return p.plan(out)
 	}
-	if err := p.keepPlan(file); err != nil {
+	shown := out
+	if o.json || o.quiet {
+		shown = io.Discard
+	}
+	if err := p.plan(shown); err != nil {
 		return err
 	}
-	if !o.json && !o.quiet {
-		if err := p.plan(out); err != nil {
-			return err
-		}
-		fmt.Fprintln(out)
-	}
-	view := chooseView(out, config, o.json)
+	fmt.Fprintln(shown)
+	view := p.keep(chooseView(out, config, o.json), file, log)
 	outcome, err := p.lead(ctx, launch{
 		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain,
 	})
 	view.Close()
 	if err != nil {
-		return err
+		return ending(ctx, err)
 	}
-	return p.conclude(cmd, file, outcome, o.json)
+	if !view.accepted && outcome.State == fsm.Finished && !o.json {
+		fmt.Fprintln(out, "the run was finished before: nothing was done; --fresh begins it again")
+	}
+	return p.conclude(cmd, o.again, outcome, o.json)
 }
 
 func chooseView(out io.Writer, config *configs.Config, asJSON bool) progress.View {
@@ -129,8 +133,8 @@ func runLog(config *configs.Config) (*slog.Logger, func(), error) {
 	return log, func() { f.Close() }, err
 }
 
-// conclude writes the report and the final table, and says what to do next.
-func (p *prepared) conclude(cmd *cobra.Command, file string, outcome coordinator.Outcome, asJSON bool) error {
+// conclude writes the report and the final table, and says what to do next: the command again, if the run is paused.
+func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinator.Outcome, asJSON bool) error {
 	record, err := readRecord(p.dir)
 	if err != nil {
 		return err
@@ -162,7 +166,7 @@ func (p *prepared) conclude(cmd *cobra.Command, file string, outcome coordinator
 	}
 	fmt.Fprintf(out, "report      %s\n", relative(page))
 	if outcome.State == fsm.Paused {
-		fmt.Fprintf(out, "paused after step %d (%s); go on with: counterpoint train %s --resume\n", outcome.Step, outcome.Reason, file)
+		fmt.Fprintf(out, "paused after step %d (%s); go on with: %s\n", outcome.Step, outcome.Reason, again)
 	}
 	return ended(outcome, nil)
 }
@@ -173,11 +177,21 @@ func bm25Row(suite *data.Suite) (report.Row, error) {
 	return report.Row{Label: "BM25 (reference)", Suite: suite.Name, Metrics: metrics}, err
 }
 
+// byUser is the reason of a pause that was asked for.
+const byUser = "stopped by the user"
+
 // ended is the command's error for how the run ended: none for finished and for paused on request.
 func ended(o coordinator.Outcome, err error) error {
-	switch o.State {
-	case fsm.Failed, fsm.Cancelled:
+	if o.State == fsm.Failed || o.State == fsm.Cancelled || o.State == fsm.Paused && o.Reason != byUser {
 		return errors.Join(fmt.Errorf("run %s after step %d: %s", o.State, o.Step, o.Reason), err)
+	}
+	return err
+}
+
+// ending is err, or, once the user has ended the process, the exit code of that: there is nothing more to say.
+func ending(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return exitError{interrupted}
 	}
 	return err
 }

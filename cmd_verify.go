@@ -44,7 +44,7 @@ func verifyCommand() *cobra.Command {
 parameters, the tokenizer and the run's settings, computed again. Of a folder of checkpoints or of a run, each checkpoint is listed,
 newest first. The exit code is 1 if anything failed.`,
 		Example: "  counterpoint verify runs/tiny-diffusion\n  counterpoint verify runs/tiny-diffusion/checkpoints/step-00000150",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeast("CHECKPOINT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
 			var all []verified

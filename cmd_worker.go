@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -37,6 +38,9 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			if err != nil {
 				return err
 			}
+			if count < 1 || threads < 0 {
+				return fmt.Errorf("--count %d --threads %d: at least one worker, and 0 threads (the cores shared) or more are needed", count, threads)
+			}
 			if name == "" {
 				if name, err = os.Hostname(); err != nil {
 					name = "worker"
@@ -46,8 +50,8 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 				threads = max(1, runtime.GOMAXPROCS(0)/count)
 			}
 			crew := newCrew(threads, keepBytes(count), log)
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once")
-			return crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", "ended at once")
+			return ending(ctx, crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace))
 		},
 	}
 	f := cmd.Flags()
@@ -69,7 +73,16 @@ func (c *crew) joinAs(ctx context.Context, drain <-chan struct{}, name string, c
 		if count > 1 {
 			self = fmt.Sprintf("%s-%d", name, i)
 		}
-		m, err := c.member(ctx, self, o, func(config *worker.Config) { config.Grace = grace })
+		told := time.AfterFunc(time.Second, func() { c.log.Warn("no coordinator answers; trying on", "worker", self, "join", o.URL) })
+		m, err := c.member(closed(ctx, drain), self, o, func(config *worker.Config) { config.Grace = grace })
+		told.Stop()
+		select {
+		case <-drain:
+			if err != nil {
+				return g.Wait() // asked to leave before there was anything to join
+			}
+		default:
+		}
 		if err != nil {
 			return fmt.Errorf("join %s: %w", o.URL, err)
 		}
@@ -94,9 +107,15 @@ func closed(ctx context.Context, ch <-chan struct{}) context.Context {
 	return ctx
 }
 
+// interrupted is the exit code after a second SIGINT or SIGTERM.
+const interrupted = 130
+
+// stopping is said after the first one.
+const stopping = "stopping: the step in flight is finished and a checkpoint written; again to end at once (still resumable)"
+
 // interrupts turns the first SIGINT or SIGTERM into drain and the second into the end of the context, after which the
-// process ends whatever happens.
-func interrupts(ctx context.Context, stderr interface{ Write([]byte) (int, error) }, first string) (context.Context, <-chan struct{}) {
+// process ends whatever happens. It says first and second then.
+func interrupts(ctx context.Context, stderr io.Writer, first, second string) (context.Context, <-chan struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})
 	signals := make(chan os.Signal, 2)
@@ -112,9 +131,10 @@ func interrupts(ctx context.Context, stderr interface{ Write([]byte) (int, error
 		}
 		select {
 		case <-signals:
+			fmt.Fprintln(stderr, second)
 			cancel()
 			time.Sleep(200 * time.Millisecond)
-			os.Exit(130)
+			os.Exit(interrupted)
 		case <-ctx.Done():
 		}
 	}()

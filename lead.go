@@ -58,7 +58,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	}
 	stop := context.AfterFunc(closed(ctx, l.drain), func() {
 		if ctx.Err() == nil {
-			node.Stop("stopped by the user")
+			node.Stop(byUser)
 		}
 	})
 	outcome, err := node.Run(ctx)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -82,8 +83,11 @@ func (p *prepared) planTime(s *sheet, m *measured, stats data.Stats) {
 	evaluated *= m.token * forward
 	times := evaluations(p.config.Train.Steps, p.config.Evaluate.Every, p.config.Evaluate.Before)
 	steps := float64(p.config.Train.Steps)
-	s.row("time", "about %s: %s steps of %s, %s of %s", span(steps*step+float64(times)*evaluated),
-		grouped(p.config.Train.Steps), span(step), plural(times, "evaluation", "evaluations"), span(evaluated))
+	line := fmt.Sprintf("about %s: %s steps of %s", span(steps*step+float64(times)*evaluated), grouped(p.config.Train.Steps), span(step))
+	if len(p.suites) > 0 {
+		line += fmt.Sprintf(", %s of %s", plural(times, "evaluation", "evaluations"), span(evaluated))
+	}
+	s.row("time", "%s", line)
 	s.row("time", "estimated for %s with %s each, at %s tokens/s, from steps of up to %s tokens run just now",
 		plural(p.workers(), "worker", "workers"), plural(p.threads(), "thread", "threads"), count(int64(stats.BatchTokens/step)), count(m.tokens))
 }

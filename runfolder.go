@@ -1,26 +1,50 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
+	"github.com/counterpoint-ml/counterpoint/coordinator/progress"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 )
 
-// keepPlan writes the plan, the run file and the identity beside the events, for the report.
-func (p *prepared) keepPlan(file string) error {
-	var plan bytes.Buffer
-	if err := p.plan(&plan); err != nil {
-		return err
+// keeping is a view that knows whether there was anything to tell. The first event says that the folder took the run:
+// only then are the plan, the run file and the identity written there, so that a run that is refused leaves those of the
+// run that it was refused for.
+type keeping struct {
+	progress.View
+	first    func()
+	accepted bool // there was an event
+}
+
+func (k *keeping) Event(e coordinator.Event) {
+	if !k.accepted {
+		k.accepted = true
+		k.first()
 	}
+	k.View.Event(e)
+}
+
+func (p *prepared) keep(view progress.View, file string, log *slog.Logger) *keeping {
+	return &keeping{View: view, first: func() {
+		if err := p.keepPlan(file); err != nil {
+			log.Warn("the report will lack the plan", "error", err)
+		}
+	}}
+}
+
+// keepPlan writes the plan, if one was made, the run file and the identity beside the events, for the report.
+func (p *prepared) keepPlan(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -29,7 +53,10 @@ func (p *prepared) keepPlan(file string) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"plan.txt": plan.Bytes(), "run.yaml": text, "identity.txt": []byte(digest)} {
+	for name, content := range map[string][]byte{"plan.txt": p.planned, "run.yaml": text, "identity.txt": []byte(digest)} {
+		if content == nil {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(p.dir, name), content, 0o644); err != nil {
 			return fmt.Errorf("run folder: %w", err)
 		}
@@ -46,6 +73,11 @@ func setAside(config *configs.Config, w io.Writer) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	lock, err := consensus.Acquire(dir, version) // a folder that is in use stays where it is
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	old := dir + ".before-" + time.Now().Format("20060102-150405")
 	if err := os.Rename(dir, old); err != nil {
 		return err
