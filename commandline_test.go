@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +106,55 @@ func TestRefusedRunLeavesTheFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	read() // fails unless the folder is where it was
+}
+
+// A value that is not finite ends the run before its step is committed, and the message leads to the row.
+func TestNonFinite(t *testing.T) {
+	for _, c := range []struct{ name, loss string }{
+		{"when a shard is embedded", "{temperature: 0.05}"},
+		{"in the backward pass", "{kind: causal-lm}"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base := testRun(t, "model: {preset: tiny-causal}\nloss: {kind: causal-lm}\n")
+			if code, out, errs := command(t, "train", base, "--quiet", "--set", "evaluate={every: 0}"); code != 0 {
+				t.Fatalf("exit %d\n%s%s", code, out, errs)
+			}
+			model := filepath.Join(filepath.Dir(base), "run", "checkpoints", "step-00000004")
+			poison(t, filepath.Join(model, "model.safetensors"), "model.norm.weight")
+			file := testRun(t, "model: {path: "+model+", lora: {rank: 4, alpha: 8}}\nloss: "+c.loss+"\n")
+			code, out, errs := command(t, "train", file, "--quiet", "--set", "evaluate={every: 0}", "--set", "cluster.workers=2")
+			if code != 1 {
+				t.Fatalf("exit %d, want 1\n%s%s", code, out, errs)
+			}
+			wants(t, "the error", errs, "step 1: shard ", "pairs.jsonl:", "not finite", "nothing of the step was committed")
+			if strings.Contains(errs+out, "goroutine") {
+				t.Errorf("a stack reaches the user:\n%s%s", out, errs)
+			}
+		})
+	}
+}
+
+// poison makes the first value of a float32 tensor a NaN.
+func poison(t *testing.T, path, name string) {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := binary.LittleEndian.Uint64(file)
+	var header map[string]struct {
+		Offsets []uint64 `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(file[8:8+size], &header); err != nil {
+		t.Fatal(err)
+	}
+	if len(header[name].Offsets) != 2 {
+		t.Fatalf("%s has no tensor %s", path, name)
+	}
+	binary.LittleEndian.PutUint32(file[8+size+header[name].Offsets[0]:], math.Float32bits(float32(math.NaN())))
+	if err := os.WriteFile(path, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A worker that still waits for a coordinator leaves at once when asked to.

@@ -41,8 +41,8 @@ func (f *fleet) Done(ctx context.Context, done trainer.Done) (bool, error) {
 func (f *fleet) exceeds(maxima []float32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(maxima) == 0 {
-		return false
+	if len(maxima) == 0 || f.shards == 0 {
+		return false // a shard that was only embedded has no gradient to exceed anything
 	}
 	_, over := fixed.Exceeds(maxima, fixed.Exponents(f.maxima, len(maxima), f.shards), f.shards)
 	return over

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
@@ -27,7 +28,7 @@ func (s *session) step(ctx context.Context, r *wire.Round) (bool, error) {
 	}
 	f := newFleet(s, j, r, header)
 	defer f.start(rctx)()
-	out, err := safely(r.Step, func() (trainer.Outcome, error) { return j.trainer.Step(rctx, header, r.Step, f) })
+	out, err := safely(s.log, r.Step, func() (trainer.Outcome, error) { return j.trainer.Step(rctx, header, r.Step, f) })
 	if errors.Is(err, trainer.ErrNonFinite) {
 		s.broken = r.Number // the report tells the leader, which fails the run
 		s.log.Error("step stopped", "err", err)
@@ -127,7 +128,7 @@ func (s *session) takeTotal(ctx context.Context, r *wire.Round) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	out, err := safely(r.Step, func() (trainer.Outcome, error) {
+	out, err := safely(s.log, r.Step, func() (trainer.Outcome, error) {
 		return j.trainer.Apply(header, r.Step, total, r.Closing.Loss, r.Closing.Maxima, r.Attempt)
 	})
 	if err != nil {
@@ -213,11 +214,12 @@ func (s *session) load(ctx context.Context, r *wire.Round) (bool, error) {
 	return true, nil
 }
 
-// safely turns a panic of the trainer into an error that names the step and where it happened.
-func safely(step int64, f func() (trainer.Outcome, error)) (out trainer.Outcome, err error) {
+// safely turns a panic of the trainer into an error that names the step; where it happened is in the log.
+func safely(log *slog.Logger, step int64, f func() (trainer.Outcome, error)) (out trainer.Outcome, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("step %d: the trainer broke an invariant: %v\n%s", step, p, debug.Stack())
+			log.Error("the trainer broke an invariant", "step", step, "what", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("step %d: the trainer broke an invariant, which is a mistake in it (the log has the place): %v", step, p)
 		}
 	}()
 	return f()

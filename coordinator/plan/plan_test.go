@@ -120,8 +120,8 @@ func TestNonFiniteFails(t *testing.T) {
 	s.seen.Accept(s.state(), s.run().Round.Number, 0, plan.Backward, 3, &plan.Report{Worker: s.workers[0].id, Epoch: lease.Epoch, NonFinite: true, Rows: "source 0, rows 5 and 9"})
 	s.think()
 	r := s.run()
-	if r.State != fsm.Failed || !strings.Contains(r.Reason, "step 0: shard 3 of 7 (source 0, rows 5 and 9)") {
-		t.Errorf("run is %s: %q, want failed, naming step 0, shard 3 and the rows", r.State, r.Reason)
+	if r.State != fsm.Failed || !strings.Contains(r.Reason, "step 1: shard 3 of 7 (source 0, rows 5 and 9)") {
+		t.Errorf("run is %s: %q, want failed, naming step 1, shard 3 and the rows", r.State, r.Reason)
 	}
 }
 

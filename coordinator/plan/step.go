@@ -76,7 +76,7 @@ func (p *planner) nonFinite() bool {
 				rows = " (" + rows + ")"
 			}
 			p.settle(fsm.Failed, "step %d: shard %d of %d%s gives a loss or a gradient that is not finite; nothing of the step was committed",
-				r.Round.Step, shard, r.Round.Shards, rows)
+				r.Round.Step+1, shard, r.Round.Shards, rows) // as progress counts: the step that would have been committed
 			return true
 		}
 	}
