@@ -91,8 +91,11 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 		return err
 	}
 	defer dev.Close()
+	if e.Log, err = logger(cmd.ErrOrStderr(), "warn"); err != nil {
+		return err
+	}
 	e.Digest = modelDigest
-	m, err := encode.Open(model, dev, e.Options)
+	m, err := encode.Open(ctx, model, dev, e.Options)
 	if err != nil {
 		return err
 	}
@@ -126,12 +129,16 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 	return nil
 }
 
+// attention is the one that a model computes with.
+func attention(m *encode.Encoder) string {
+	if m.Attention == "" {
+		return map[bool]string{true: "bidirectional", false: "causal"}[m.Architecture().Bidirectional]
+	}
+	return m.Attention
+}
+
 // describe says what is computed with what.
 func (e *embedding) describe(w io.Writer, m *encode.Encoder, prompt string) {
-	attention := m.Attention
-	if attention == "" {
-		attention = map[bool]string{true: "bidirectional", false: "causal"}[m.Architecture().Bidirectional]
-	}
 	before := ""
 	if prompt != "" {
 		before = fmt.Sprintf(", after %q", prompt)
@@ -141,7 +148,7 @@ func (e *embedding) describe(w io.Writer, m *encode.Encoder, prompt string) {
 		limit = fmt.Sprintf("at most %s tokens", grouped(m.MaxLength))
 	}
 	fmt.Fprintf(w, "%s (%s): %s, %d dimensions, %s attention, %s pooling, %s%s\n", relative(m.Dir), m.Kind, m.Architecture().Family,
-		m.Width(), attention, strings.ReplaceAll(m.Pooling, "_", " "), limit, before)
+		m.Width(), attention(m), strings.ReplaceAll(m.Pooling, "_", " "), limit, before)
 }
 
 func (e *embedding) summary(w io.Writer, m *encode.Encoder, s encode.Stats) {

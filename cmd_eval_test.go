@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ func TestEval(t *testing.T) {
 			if code != 0 {
 				t.Fatalf("eval = %d: %s", code, errs)
 			}
-			wants(t, "eval", out, "small, step 2", "BM25 (reference)", "ndcg@10", `after "find it"`, "10 queries, 40 documents", "tokens/s", "longer than 16 tokens")
+			wants(t, "eval", out, "small, step 2", "BM25 (reference)", "ndcg@10", `after "find it: "`, "10 queries, 40 documents", "tokens/s", "longer than 16 tokens")
 			if text, err := os.ReadFile(runFile); err != nil || strings.Count(string(text), "\n") != 10*40 {
 				t.Errorf("run file has %d lines, %v, want %d", strings.Count(string(text), "\n"), err, 10*40)
 			}
@@ -121,4 +122,26 @@ func damage(t *testing.T, path string) {
 	}
 	text[len(text)-3] ^= 0x10
 	write(t, path, string(text))
+}
+
+// What export makes of a checkpoint evaluates as the checkpoint: as a sentence-transformers folder, which knows the
+// prompts, and as a plain one, which is told them.
+func TestEvalOfExports(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	_, want := evalJSON(t, store, suite)
+	for format, flags := range map[string][]string{
+		"sentence-transformers": nil,
+		"huggingface":           {"--instruction", "find it", "--max-length", "16", "--pooling", "last_token"},
+	} {
+		out := filepath.Join(t.TempDir(), format)
+		if code, _, errs := command(t, "export", store, "--format", format, "--out", out); code != 0 {
+			t.Fatalf("export as %s = %d: %s", format, code, errs)
+		}
+		name, got := evalJSON(t, append([]string{out, suite}, flags...)...)
+		if name != format || got.Tokens != want.Tokens || got.Truncated != want.Truncated || math.Abs(got.Metrics["map"]-want.Metrics["map"]) > 1e-9 {
+			t.Errorf("eval of %s, the checkpoint as %s = %+v, want %+v", name, format, got, want)
+		}
+	}
 }

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
+	"github.com/counterpoint-ml/counterpoint/trainer/encode"
 )
 
 // verified is the result of one checkpoint.
@@ -85,9 +87,12 @@ newest first. The exit code is 1 if anything failed.`,
 
 // verifyPath verifies a checkpoint (whole: to be shown with each check) or those of a folder, newest first.
 func verifyPath(ctx context.Context, path string) (found []verified, whole bool, err error) {
-	dir, err := seriesFolder(path)
+	dir, err := checkpoints.SeriesFolder(path)
 	if err != nil {
 		return nil, false, err
+	}
+	if _, err := os.Stat(filepath.Join(path, checkpoints.ManifestName)); dir == "" && err != nil {
+		return nil, false, fmt.Errorf("%s is neither a checkpoint nor a folder of checkpoints", path)
 	}
 	if dir == "" {
 		return []verified{verify(ctx, path)}, true, nil
@@ -133,21 +138,23 @@ func verify(ctx context.Context, dir string) verified {
 		}
 		v.Checks = append(v.Checks, check)
 	}
-	v.checkAdapter(ctx)
+	v.checkAdapter()
 	return v
 }
 
 // checkAdapter compares the base of a sound adapter with the one that it was trained on.
-func (v *verified) checkAdapter(ctx context.Context) {
+func (v *verified) checkAdapter() {
 	if !v.OK {
 		return
 	}
-	s, was, err := readCheckpoint(ctx, v.Path)
-	if err != nil || s == nil || s.Adapter == nil || was.Model == "" {
+	run, err := encode.ReadRun(v.Path)
+	if err != nil || run.Model.LoRA == nil || run.BaseDigest == "" {
 		return
 	}
-	base := s.Adapter.Base
-	err = checkBase(was, base)
+	base, err := run.BaseFolder("")
+	if err == nil {
+		err = run.CheckBase(base, modelDigest)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		v.Notes = append(v.Notes, "the adapter's base is not on this machine and was not compared: "+err.Error())
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -55,7 +57,7 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		}
 		*path = abs
 	}
-	if err := p.openModel(); err != nil {
+	if err := p.openModel(log); err != nil {
 		return nil, err
 	}
 	cache := filepath.Join(p.dir, "cache")
@@ -83,14 +85,14 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 }
 
 // openModel finds the model folder (a folder of checkpoints means its newest sound one) and the tokenizer.
-func (p *prepared) openModel() error {
+func (p *prepared) openModel(log *slog.Logger) error {
 	var err error
 	if p.config.Model.Path == "" {
 		p.files = tiny.Files()
 		p.tok, err = tiny.Open()
 		return err
 	}
-	if p.config.Model.Path, err = modelFolder(p.config.Model.Path); err != nil {
+	if p.config.Model.Path, err = checkpoints.Find(context.Background(), p.config.Model.Path, log); err != nil {
 		return err
 	}
 	if p.model, err = modelDigest(p.config.Model.Path); err != nil {

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
@@ -87,31 +85,4 @@ func modelDigest(dir string) (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// modelFolder resolves what model.path and `eval` accept: a model's folder, a checkpoint, or a folder of checkpoints,
-// which means its newest one.
-func modelFolder(path string) (string, error) {
-	if _, err := os.Stat(filepath.Join(path, checkpoints.ModelConfigName)); err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{path, filepath.Join(path, "checkpoints")} {
-		entries, err := os.ReadDir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		for i := len(entries) - 1; i >= 0; i-- { // names sort by step
-			name := filepath.Join(dir, entries[i].Name())
-			if !strings.HasPrefix(entries[i].Name(), "step-") {
-				continue
-			}
-			if _, err := checkpoints.ReadManifest(name); err == nil {
-				return name, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("model folder %s has neither config.json nor checkpoints", path)
 }

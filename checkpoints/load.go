@@ -72,8 +72,8 @@ func (m *Manifest) checkSizes(dir string) error {
 	return nil
 }
 
-// checkFiles reads every file and compares size and sum.
-func (m *Manifest) checkFiles(ctx context.Context, dir string) error {
+// CheckFiles reads every file of the checkpoint in dir and compares size and sum.
+func (m *Manifest) CheckFiles(ctx context.Context, dir string) error {
 	if err := m.checkSizes(dir); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func load(ctx context.Context, dir string) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkFiles(ctx, dir); err != nil {
+	if err := m.CheckFiles(ctx, dir); err != nil {
 		return nil, err
 	}
 	st, err := readState(dir)

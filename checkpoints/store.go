@@ -101,7 +101,7 @@ func (s *Series) intact(ctx context.Context, name string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.checkFiles(ctx, dir)
+	return m, m.CheckFiles(ctx, dir)
 }
 
 // summed notes a file's size and sum in sums when it has been written.
@@ -162,7 +162,7 @@ func (e *Entry) inspect(ctx context.Context, store Store, deep bool) {
 	case e.Manifest.Step != e.Step:
 		err = fmt.Errorf("the manifest is of step %d", e.Manifest.Step)
 	case deep:
-		err = e.Manifest.checkFiles(ctx, dir)
+		err = e.Manifest.CheckFiles(ctx, dir)
 	default:
 		err = e.Manifest.checkSizes(dir)
 	}

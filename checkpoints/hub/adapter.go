@@ -231,8 +231,8 @@ func (a *Adapter) BaseFolder() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("adapter %s is over the base %q, of which there is no %s in %s: give the folder of its base (nothing is downloaded)",
-		a.dir, a.Base, checkpoints.ModelConfigName, strings.Join(tried, " or "))
+	return "", fmt.Errorf("adapter %s is over the base %q: %w: no %s in %s; say where its folder is (--base FOLDER; nothing is downloaded)",
+		a.dir, a.Base, fs.ErrNotExist, checkpoints.ModelConfigName, strings.Join(tried, " or "))
 }
 
 // Over returns base with the adapter merged into it, computed tensor by tensor when it is read. Closing it closes the

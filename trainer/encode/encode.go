@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sort"
 	"strings"
@@ -35,6 +36,7 @@ type Options struct {
 	Plain       bool                                // no special tokens around texts, whatever the tokenizer's post-processor adds
 	Unmerged    bool                                // the adapters of a checkpoint are computed beside the weights, as in training
 	Digest      func(folder string) (string, error) // of the base's folder, to be compared with the run's; nil: not compared
+	Log         *slog.Logger                        // warns of damaged checkpoints; nil = none
 	BatchTokens int                                 // packed tokens of a batch, at most (a longer text is alone); 0 = 4,096
 }
 

@@ -32,7 +32,7 @@ func device(t testing.TB) *cpu.Device {
 
 func open(t testing.TB, dir string, o encode.Options) *encode.Encoder {
 	t.Helper()
-	e, err := encode.Open(dir, device(t), o)
+	e, err := encode.Open(t.Context(), dir, device(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,11 @@
 package encode
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
@@ -16,31 +15,34 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 )
 
-// Open opens a model's folder on a device. The kind is told from the files: manifest.json (a checkpoint), modules.json
-// (sentence-transformers), adapter_config.json (PEFT), config.json (Hugging Face); a folder of checkpoints means its
-// newest one.
-func Open(path string, dev engine.Device, o Options) (*Encoder, error) {
-	dir, err := resolve(path)
+// Open opens a model's folder on a device. The kind is told from the files: manifest.json (a checkpoint, whose files
+// are compared with it), modules.json (sentence-transformers), adapter_config.json (PEFT), config.json (Hugging Face);
+// a folder of checkpoints, or of a run, means its newest sound one.
+func Open(ctx context.Context, path string, dev engine.Device, o Options) (*Encoder, error) {
+	dir, err := checkpoints.Find(ctx, path, o.Log)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model: %w", err)
 	}
 	e := &Encoder{Dir: dir, Settings: Settings{PoolPrompt: true, Normalize: true}}
-	if err := e.open(dev, o); err != nil {
+	if err := e.open(ctx, dev, o); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
-func (e *Encoder) open(dev engine.Device, o Options) error {
+func (e *Encoder) open(ctx context.Context, dev engine.Device, o Options) error {
 	has := func(name string) bool {
 		_, err := os.Stat(filepath.Join(e.Dir, name))
 		return err == nil
 	}
 	switch {
 	case has(checkpoints.ManifestName) && has(checkpoints.StateName):
-		return e.openCheckpoint(dev, o)
+		return e.openCheckpoint(ctx, dev, o)
 	case has(hub.ModulesName):
 		return e.openSentence(dev, o)
+	case !has(checkpoints.AdapterConfigName) && !has(checkpoints.ModelConfigName):
+		return fmt.Errorf("model %s: neither a model's folder (%s, %s or %s) nor a checkpoint (%s), and no checkpoints in it", e.Dir,
+			checkpoints.ModelConfigName, checkpoints.AdapterConfigName, hub.ModulesName, checkpoints.ManifestName)
 	}
 	e.Kind, e.Special = Folder, true
 	if has(checkpoints.AdapterConfigName) {
@@ -60,11 +62,14 @@ func (e *Encoder) open(dev engine.Device, o Options) error {
 }
 
 // openCheckpoint opens a checkpoint as its run has trained it.
-func (e *Encoder) openCheckpoint(dev engine.Device, o Options) error {
+func (e *Encoder) openCheckpoint(ctx context.Context, dev engine.Device, o Options) error {
 	e.Kind = Checkpoint
 	run, err := ReadRun(e.Dir)
 	if err != nil {
 		return err
+	}
+	if err := run.CheckFiles(ctx, e.Dir); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	m := run.Model
 	if e.Attention = m.EvalAttention; e.Attention == "" {
@@ -193,37 +198,4 @@ func (e *Encoder) openAdapter(dir, base string) (string, error) {
 		return "", errors.Join(err, merged.Close())
 	}
 	return base, nil
-}
-
-// resolve finds the model in path: itself, or the newest sound checkpoint in it.
-func resolve(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("model: %w", err)
-	}
-	if !info.IsDir() {
-		return "", fmt.Errorf("model %s: a file; a folder is needed", path)
-	}
-	for _, name := range []string{checkpoints.ManifestName, hub.ModulesName, checkpoints.AdapterConfigName, checkpoints.ModelConfigName} {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-			return path, nil
-		}
-	}
-	for _, dir := range []string{path, filepath.Join(path, "checkpoints")} {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		for i := len(entries) - 1; i >= 0; i-- { // names sort by step
-			name := filepath.Join(dir, entries[i].Name())
-			if !strings.HasPrefix(entries[i].Name(), "step-") {
-				continue
-			}
-			if _, err := checkpoints.ReadManifest(name); err == nil {
-				return name, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("model %s: none of %s, %s, %s, %s in it, and no checkpoints", path,
-		checkpoints.ManifestName, hub.ModulesName, checkpoints.AdapterConfigName, checkpoints.ModelConfigName)
 }

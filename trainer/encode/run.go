@@ -9,6 +9,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
+	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 )
@@ -44,19 +45,29 @@ func (r *Run) base(o Options) (*backbone.Base, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Digest != nil {
+		if err := r.CheckBase(dir, o.Digest); err != nil {
+			return nil, err
+		}
+	}
 	c := backbone.Config{Path: dir}
 	if dir == "" {
 		c.Preset = r.Model.Preset
-	} else if o.Digest != nil && r.BaseDigest != "" {
-		got, err := o.Digest(dir)
-		if err != nil {
-			return nil, err
-		}
-		if got != r.BaseDigest {
-			return nil, fmt.Errorf("the base %s has the digest %.16s, the run began with %.16s: it is not the model that was trained", dir, got, r.BaseDigest)
-		}
 	}
 	return backbone.Load(c, r.Seed)
+}
+
+// CheckBase compares an adapter's base folder with the one that its run began with. A preset ("") is what its seed
+// makes.
+func (r *Run) CheckBase(folder string, digest func(folder string) (string, error)) error {
+	if folder == "" || r.BaseDigest == "" {
+		return nil
+	}
+	got, err := digest(folder)
+	if err == nil && got != r.BaseDigest {
+		err = fmt.Errorf("the base %s has the digest %.16s, the run began with %.16s: it is not the model that was trained", folder, got, r.BaseDigest)
+	}
+	return err
 }
 
 // Merged opens the weights of a run's adapter over its base, merged, and the architecture.
@@ -126,7 +137,7 @@ func (r *Run) parse() error {
 	}
 	r.BaseDigest = spec.Model
 	for name, text := range map[string]string{"query": spec.Prompt.Query, "document": spec.Prompt.Document} {
-		if text != "" {
+		if text != "" && text != data.NoInstruction {
 			r.Prompts[name] = text + ": " // as package data writes an instruction
 		}
 	}

@@ -224,7 +224,7 @@ func TestOpenFaults(t *testing.T) {
 		filepath.Join(sentence(t), "config.json"):         "a folder is needed",
 		filepath.Join(golden.Dir(t, "lora"), "qwen2-all"): "",
 	} {
-		e, err := encode.Open(name, device(t), encode.Options{})
+		e, err := encode.Open(t.Context(), name, device(t), encode.Options{})
 		if err == nil {
 			_ = e.Close()
 		}

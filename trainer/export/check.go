@@ -18,7 +18,7 @@ func (x *exporter) check(ctx context.Context, dir string, r *Result) error {
 	if x.o.Format == hub.PEFTFormat {
 		o.Base = x.home // the name that is written may be one on the hub
 	}
-	written, err := encode.Open(dir, x.dev, o)
+	written, err := encode.Open(ctx, dir, x.dev, o)
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (x *exporter) close() {
 
 func (x *exporter) open(ctx context.Context) error {
 	var err error
-	if x.reference, err = encode.Open(x.o.Checkpoint, x.dev, encode.Options{Base: x.o.Base, Digest: x.o.Digest, Unmerged: true}); err != nil {
+	if x.reference, err = encode.Open(ctx, x.o.Checkpoint, x.dev, encode.Options{Base: x.o.Base, Digest: x.o.Digest, Unmerged: true}); err != nil {
 		return err
 	}
 	ref := x.reference

@@ -310,12 +310,12 @@ func TestFramed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e, err := encode.Open(dir, device(t), encode.Options{})
+	e, err := encode.Open(t.Context(), dir, device(t), encode.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	plain, err := encode.Open(dir, device(t), encode.Options{Plain: true})
+	plain, err := encode.Open(t.Context(), dir, device(t), encode.Options{Plain: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +420,7 @@ func TestSelfCheckSeesWrongWeights(t *testing.T) {
 	}
 	var rows [2][]float32
 	for i, model := range []string{r.Dir, dir} {
-		e, err := encode.Open(model, device(t), encode.Options{})
+		e, err := encode.Open(t.Context(), model, device(t), encode.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
