@@ -5,6 +5,7 @@ package report
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -92,7 +93,11 @@ func (r *Record) Read(src io.Reader) error {
 	var wrong error
 	for n := 1; lines.Scan(); n++ {
 		var e coordinator.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err == nil {
+		err := json.Unmarshal(lines.Bytes(), &e)
+		if err == nil && e.Kind == "" {
+			err = errors.New("not an event")
+		}
+		if err == nil {
 			read++
 			r.Add(e)
 		} else if wrong == nil {
