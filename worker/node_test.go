@@ -19,12 +19,15 @@ import (
 )
 
 // toyFeed serves the toy's batches to a real coordinator.
-type toyFeed struct{}
+type toyFeed struct{ language bool }
 
 func (toyFeed) Digest() string { return "toy data" }
 
-func (toyFeed) Header(step int64) (data.Header, error) {
+func (f toyFeed) Header(step int64) (data.Header, error) {
 	h, _ := batch(step)
+	if f.language {
+		h.Queries = 0
+	}
 	return h, nil
 }
 
@@ -78,6 +81,7 @@ type office struct {
 	stop    context.CancelFunc
 	people  []*person
 	conns   map[*person]*bus.Conn
+	change  []func(*toy) // of every worker
 
 	mu     sync.Mutex
 	events []coordinator.Event
@@ -149,7 +153,7 @@ func (o *office) hire(name string, change ...func(*toy)) *person {
 		Build: func(context.Context, Run) (Trainer, error) {
 			tr := newToy()
 			tr.pause = o.pause
-			for _, f := range change {
+			for _, f := range slices.Concat(o.change, change) {
 				f(tr)
 			}
 			return tr, nil
@@ -223,7 +227,7 @@ func (o *office) check() {
 		o.t.Fatal("no end after a minute")
 	}
 	run := o.node.State().Runs[0]
-	want, scores := alone(o.t, o.options.Run.Steps)
+	want, scores := alone(o.t, o.options.Run.Steps, o.change...)
 	if got := run.Ledger.Len(); got != int64(len(want)) {
 		o.t.Fatalf("%d steps committed, want %d", got, len(want))
 	}
@@ -282,17 +286,16 @@ func TestNodeDeathAndLateJoin(t *testing.T) {
 }
 
 // Random deaths, joins, drains and stops of everything, the coordinator included: the ledger is the undisturbed one.
+// Half of the runs have a language objective, and half of the steps a value beyond its bound.
 func TestNodeChaos(t *testing.T) {
-	runs := 2
-	if testing.Short() {
-		runs = 1
-	}
-	for i := range runs {
-		t.Run(fmt.Sprint("run ", i), func(t *testing.T) {
+	for _, language := range []bool{false, true} {
+		t.Run(fmt.Sprint("language=", language), func(t *testing.T) {
 			leaks(t)
 			seed := seeded(t)
 			r := rand.New(rand.NewPCG(seed, 4))
 			o := newOffice(t, 120)
+			o.options.Feed = toyFeed{language}
+			o.change = append(o.change, func(t *toy) { t.erratic, t.language = 2, language })
 			o.open()
 			ended := func(within time.Duration) bool {
 				select {

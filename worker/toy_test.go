@@ -34,6 +34,8 @@ type toy struct {
 	inflated, broken int64
 	pause            time.Duration // per shard
 	corrupt          int64         // the step whose update goes wrong; 0 = none
+	erratic          int64         // gradients of every so many steps are inflated; 0 = none
+	language         bool          // no embeddings are gathered: a language objective
 	corrected        int
 }
 
@@ -82,17 +84,21 @@ func (t *toy) Embed(shard *data.Shard) ([]float32, error) {
 
 // gradient of a shard given all rows [R, width].
 func (t *toy) gradient(step int64, shard *data.Shard, rows []float32) []float32 {
-	mean := score(rows) / float64(len(rows))
+	mean := score(rows) / max(1, float64(len(rows)))
 	g := make([]float32, len(t.w))
 	for _, x := range shard.Texts {
 		for _, id := range x.Tokens {
 			for i := range width {
-				g[int(id)*width+i] += float32(math.Tanh(float64(rows[int(x.Slot)*width+i])-mean)) + float32(x.Slot)*0.01
+				at := t.w[int(id)*width+i]
+				if !t.language {
+					at = rows[int(x.Slot)*width+i]
+				}
+				g[int(id)*width+i] += float32(math.Tanh(float64(at)-mean)) + float32(x.Slot)*0.01
 			}
 		}
 	}
 	for i := range g {
-		if step == t.inflated {
+		if step == t.inflated || t.erratic > 0 && step%t.erratic == 0 {
 			g[i] *= 1e6
 		}
 		if step == t.broken {
@@ -107,18 +113,21 @@ func (t *toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 	if step != t.steps {
 		return none, fmt.Errorf("step %d: the parameters are those after %d steps", step, t.steps)
 	}
-	for shard, err := range fleet.Leased(ctx, trainer.Embed) {
-		if err != nil {
+	var rows []float32
+	var err error
+	if !t.language {
+		for shard, err := range fleet.Leased(ctx, trainer.Embed) {
+			if err != nil {
+				return none, err
+			}
+			rows, _ := t.Embed(shard)
+			if err := fleet.Share(ctx, shard, rows); err != nil {
+				return none, err
+			}
+		}
+		if rows, err = fleet.Gather(ctx); err != nil {
 			return none, err
 		}
-		rows, _ := t.Embed(shard)
-		if err := fleet.Share(ctx, shard, rows); err != nil {
-			return none, err
-		}
-	}
-	rows, err := fleet.Gather(ctx)
-	if err != nil {
-		return none, err
 	}
 	o := fixed.NewOffsets(len(t.w))
 	shards, added := map[int]*data.Shard{}, map[int]bool{}
@@ -144,6 +153,9 @@ func (t *toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 			g := t.gradient(step, shard, rows)
 			done := trainer.Done{Shard: shard.Index, Maxima: make([]float32, 1), Tokens: shard.Tokens(), Seconds: 1e-3}
 			done.NonFinite = !fixed.Maxima(done.Maxima, g, o, nil)
+			if t.language {
+				done.Loss = float64(done.Maxima[0]) / 3
+			}
 			accepted, err := fleet.Done(ctx, done)
 			if err != nil {
 				return none, err
@@ -176,7 +188,9 @@ func (t *toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 		}
 	}
 	out, err := t.Apply(header, step, total, closing.Loss, closing.Maxima, try.Number)
-	out.Loss = score(rows)
+	if !t.language {
+		out.Loss = score(rows)
+	}
 	return out, err
 }
 
@@ -226,8 +240,11 @@ func batch(step int64) (data.Header, []data.Shard) {
 }
 
 // alone returns the outcomes of an undisturbed run without any fleet, and the scores of the suite by step.
-func alone(t testing.TB, steps int64) ([]trainer.Outcome, map[int64]float64) {
+func alone(t testing.TB, steps int64, change ...func(*toy)) ([]trainer.Outcome, map[int64]float64) {
 	tr := newToy()
+	for _, f := range change {
+		f(tr)
+	}
 	var out []trainer.Outcome
 	scores := map[int64]float64{0: suiteScore(tr)}
 	for step := range steps {
@@ -251,6 +268,7 @@ type solo struct {
 	try      int32
 	base     []float32
 	observed []float32
+	loss     float64
 }
 
 func (s *solo) Leased(context.Context, trainer.Phase) iter.Seq2[*data.Shard, error] {
@@ -273,12 +291,13 @@ func (s *solo) Share(_ context.Context, shard *data.Shard, rows []float32) error
 func (s *solo) Gather(context.Context) ([]float32, error) { return s.rows, nil }
 
 func (s *solo) Attempt(context.Context) (trainer.Attempt, error) {
-	s.base, s.observed = s.observed, make([]float32, 1)
+	s.base, s.observed, s.loss = s.observed, make([]float32, 1), 0
 	return trainer.Attempt{Number: s.try, Maxima: s.base, Shards: len(s.shards)}, nil
 }
 
 func (s *solo) Done(_ context.Context, d trainer.Done) (bool, error) {
 	s.observed[0] = max(s.observed[0], d.Maxima[0])
+	s.loss += d.Loss
 	return true, nil
 }
 
@@ -287,7 +306,7 @@ func (s *solo) Close(context.Context) (trainer.Closing, error) {
 		s.try++
 		return trainer.Closing{}, trainer.ErrOverflow
 	}
-	c := trainer.Closing{Number: 1, Maxima: s.observed}
+	c := trainer.Closing{Number: 1, Maxima: s.observed, Loss: s.loss}
 	for i := range s.shards {
 		c.Shards = append(c.Shards, i)
 	}
