@@ -40,7 +40,7 @@ trainer/fixed: trainer/engine/cpu/pool trainer/engine/cpu/simd
 trainer/optim: trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/fixed
 trainer/engine/cpu/gemm: trainer/engine/cpu/isa trainer/engine/cpu/pool
 trainer/engine/cpu/simd: trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/gemm trainer/philox
-trainer/contrastive: trainer/engine/cpu/gemm trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox data
+trainer/contrastive: trainer/engine trainer/ops trainer/philox
 trainer/ops:
 trainer/engine: trainer/ops
 trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox

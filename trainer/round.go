@@ -76,7 +76,9 @@ func (r *round) contrast(ctx context.Context) (loss float64, err error) {
 			r.step, h.Slots, h.Queries, len(h.Docs), len(rows), want)
 	}
 	batch := contrastive.Batch{Queries: h.Queries, Docs: h.Docs}
-	loss, r.dE = contrastive.InfoNCE(r.pool, rows, r.model.Width(), batch, r.config.Loss.Options())
+	if loss, r.dE, err = r.loss.Loss(rows, r.model.Width(), batch); err != nil {
+		return 0, fmt.Errorf("step %d: %w", r.step, err)
+	}
 	if math.IsNaN(loss) || math.IsInf(loss, 0) || !finite(r.dE) {
 		return 0, &NonFiniteError{Step: r.step, Shard: -1, What: "the loss over all embeddings"}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
@@ -31,10 +32,18 @@ func testConfig(kind string) Config {
 func newTest(t testing.TB, kind string, o Options) (*Trainer, *toy) {
 	t.Helper()
 	m := newToy(vocabulary, 8)
-	tr, err := newTrainer(testConfig(kind), m, o)
+	dev, err := cpu.New(1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	tr, err := newTrainer(testConfig(kind), m, dev, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tr.Free()
+		dev.Close()
+	})
 	return tr, m
 }
 

@@ -20,6 +20,7 @@ import (
 type Trainer struct {
 	config  Config
 	model   model
+	loss    *contrastive.InfoNCE // nil for a language objective
 	pool    *pool.Pool
 	keep    int64
 	params  []backbone.Param
@@ -41,7 +42,7 @@ type Options struct {
 	// Keep is the memory in bytes for activations that phase C takes over from phase A. Shards beyond it are
 	// computed a second time; the bits are the same. 0 keeps none.
 	Keep int64
-	// Pool runs loops over parameters and embeddings; nil means the device's own, if it has one.
+	// Pool runs loops over parameters; nil means the device's own, if it has one.
 	Pool *pool.Pool
 }
 
@@ -59,10 +60,10 @@ func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Tra
 	if d, ok := dev.(interface{ Pool() *pool.Pool }); ok && o.Pool == nil {
 		o.Pool = d.Pool()
 	}
-	return newTrainer(config, network{m}, o)
+	return newTrainer(config, network{m}, dev, o)
 }
 
-func newTrainer(config Config, m model, o Options) (*Trainer, error) {
+func newTrainer(config Config, m model, dev engine.Device, o Options) (*Trainer, error) {
 	switch config.Loss.Kind {
 	case contrastive.InfoNCEKind:
 		if config.Loss.Temperature <= 0 {
@@ -78,6 +79,9 @@ func newTrainer(config Config, m model, o Options) (*Trainer, error) {
 			contrastive.InfoNCEKind, contrastive.MaskedDiffusion, contrastive.CausalLM)
 	}
 	t := &Trainer{config: config, model: m, pool: o.Pool, keep: o.Keep, params: m.Params()}
+	if config.Loss.Kind == contrastive.InfoNCEKind {
+		t.loss = contrastive.NewInfoNCE(dev, config.Loss.Options())
+	}
 	var decay []bool
 	t.offsets, decay = layout(t.params)
 	w := m.Parameters()
@@ -154,6 +158,9 @@ func (t *Trainer) Digest() string { return t.optimizer.Digest() }
 
 // Free gives back the memory of the model on its device. The trainer is of no use afterwards.
 func (t *Trainer) Free() {
+	if t.loss != nil {
+		t.loss.Free()
+	}
 	if m, ok := t.model.(network); ok {
 		m.Free()
 	}

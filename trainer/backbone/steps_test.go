@@ -43,7 +43,8 @@ func TestGoldenStepGradients(t *testing.T) {
 }
 
 func stepGradient(t *testing.T, dir, name string, c backbone.Config, s stepsConfig) {
-	m := model(t, device(t, 2), c, backbone.Options{})
+	dev := device(t, 2)
+	m := model(t, dev, c, backbone.Options{})
 	if name == "lora" {
 		adapter := open(t, filepath.Join(dir, name, "adapter.initial", "adapter_model.safetensors"))
 		for _, p := range m.Params() {
@@ -70,8 +71,12 @@ func stepGradient(t *testing.T, dir, name string, c backbone.Config, s stepsConf
 	for i := range docs {
 		docs[i] = uint64(i + 1)
 	}
-	loss, dE := contrastive.InfoNCE(nil, rows, m.Width(), contrastive.Batch{Queries: s.Batch, Docs: docs},
-		contrastive.Config{Kind: contrastive.InfoNCEKind, Temperature: s.Temperature}.Options())
+	infonce := contrastive.NewInfoNCE(dev, contrastive.Config{Kind: contrastive.InfoNCEKind, Temperature: s.Temperature}.Options())
+	defer infonce.Free()
+	loss, dE, err := infonce.Loss(rows, m.Width(), contrastive.Batch{Queries: s.Batch, Docs: docs})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("loss %v", loss)
 	grad := make([]float32, len(m.Parameters()))
 	if err := m.EmbedBackward(batch, dE, grad, kept); err != nil {

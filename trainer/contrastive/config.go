@@ -1,4 +1,6 @@
-// Package contrastive has the losses: a float64 reference beside each graph form.
+// Package contrastive has the objectives of a run: InfoNCE over the global batch as a graph on a device, what the
+// language objectives ask of a shard (their graph is the backbone's head), and both losses once more in float64, by
+// the formula, as references.
 package contrastive
 
 // The objectives of a run (loss.kind).

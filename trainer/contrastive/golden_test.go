@@ -134,7 +134,7 @@ func TestInfoNCEGolden(t *testing.T) {
 			for i, x := range unit {
 				rows[i] = float32(x)
 			}
-			loss, grad := InfoNCE(nil, rows, d, c.batch, c.options())
+			loss, grad := onDevice(t, 1, rows, d, c.batch, c.options())
 			wide := make([]float64, len(grad))
 			for i, g := range grad {
 				wide[i] = float64(g)

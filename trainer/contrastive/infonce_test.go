@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 )
 
 func random(t testing.TB) *rand.Rand {
@@ -33,6 +33,22 @@ func randomRows(r *rand.Rand, queries, negatives, d int) ([]float64, Batch) {
 	}
 	u, _ := Unit(raw, d)
 	return u, b
+}
+
+// onDevice is the graph form on the CPU device.
+func onDevice(t testing.TB, threads int, rows []float32, d int, b Batch, o Options) (loss float64, grad []float32) {
+	t.Helper()
+	dev, err := cpu.New(threads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	l := NewInfoNCE(dev, o)
+	defer l.Free()
+	if loss, grad, err = l.Loss(rows, d, b); err != nil {
+		t.Fatal(err)
+	}
+	return loss, grad
 }
 
 func TestReferenceAgainstFiniteDifferences(t *testing.T) {
@@ -68,7 +84,7 @@ func TestInfoNCEAgainstReference(t *testing.T) {
 				rows[i], unit[i] = float32(x), float64(float32(x))
 			}
 			want, wantGrad := Reference(unit, c.d, b, o)
-			loss, grad := InfoNCE(nil, rows, c.d, b, o)
+			loss, grad := onDevice(t, 1, rows, c.d, b, o)
 			wide := make([]float64, len(grad))
 			for i, g := range grad {
 				wide[i] = float64(g)
@@ -87,9 +103,9 @@ func TestInfoNCEDoesNotDependOnThreads(t *testing.T) {
 		rows[i] = float32(x)
 	}
 	o := Options{0.03, true, true}
-	want, wantGrad := InfoNCE(nil, rows, 48, b, o)
+	want, wantGrad := onDevice(t, 1, rows, 48, b, o)
 	for _, threads := range []int{2, 5} {
-		loss, grad := InfoNCE(pool.New(threads), rows, 48, b, o)
+		loss, grad := onDevice(t, threads, rows, 48, b, o)
 		if loss != want || !slices.Equal(grad, wantGrad) {
 			t.Errorf("%d threads: other bits than one thread", threads)
 		}
@@ -107,8 +123,16 @@ func BenchmarkInfoNCE(b *testing.B) {
 	for i := range batch.Docs {
 		batch.Docs[i] = uint64(i)
 	}
-	p := pool.New(2)
+	dev, err := cpu.New(2)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer dev.Close()
+	l := NewInfoNCE(dev, Options{0.05, false, true})
+	defer l.Free()
 	for b.Loop() {
-		InfoNCE(p, rows, d, batch, Options{0.05, false, true})
+		if _, _, err := l.Loss(rows, d, batch); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -66,8 +66,8 @@ func (c CrossEntropy) Grad(b *Builder, in gorgonia.Nodes, _, grad *gorgonia.Node
 	return gorgonia.Nodes{dh, b.Apply(CrossEntropyGradW{}, in[0], in[1], in[2], in[3], grad, dh), nil, nil}
 }
 
-// LossOf returns the loss of a CrossEntropy node that was differentiated, as the backward pass finds it on its way:
-// a program that wants the gradients and this loss never computes the logits twice.
+// LossOf returns the loss of a CrossEntropy or InfoNCE node that was differentiated, as the backward pass finds it on
+// its way: a program that wants the gradients and this loss never computes the logits twice.
 func LossOf(b *Builder, cost *gorgonia.Node) *gorgonia.Node {
 	if b.err != nil {
 		return nil
@@ -76,13 +76,14 @@ func LossOf(b *Builder, cost *gorgonia.Node) *gorgonia.Node {
 	if !ok || cost.Deriv() == nil {
 		return cost
 	}
-	c, ok := op.Spec.(CrossEntropy)
-	if !ok {
-		return cost
-	}
 	in := append(Children(b.g, cost), cost.Deriv())
-	dh := b.Apply(CrossEntropyGrad{Both: !c.Frozen}, in...)
-	return b.Apply(CrossEntropyLoss{Both: !c.Frozen}, append(in, dh)...)
+	switch s := op.Spec.(type) {
+	case CrossEntropy:
+		return b.Apply(CrossEntropyLoss{Both: !s.Frozen}, append(in, b.Apply(CrossEntropyGrad{Both: !s.Frozen}, in...))...)
+	case InfoNCE:
+		return b.Apply(InfoNCELoss(s), append(in, b.Apply(InfoNCEGrad(s), in...))...)
+	}
+	return cost
 }
 
 // CrossEntropyGrad is (h, W, targets, weights, grad) -> dh [P, d]. It saves the loss (not times grad), then, with
@@ -161,7 +162,7 @@ func (TokenLosses) Shape(in []tensor.Shape) (tensor.Shape, error) {
 // With Masked, j != i is left out of row i where documents[j] = documents[i] (van den Oord et al. 2018, eq. 4; false
 // negatives by identity). Symmetric averages L with the loss of documents 0..Q-1 over the queries.
 type InfoNCE struct {
-	Temperature float32
+	Temperature float64
 	Masked      bool
 	Symmetric   bool
 }
@@ -186,15 +187,26 @@ func (n InfoNCE) Grad(b *Builder, in gorgonia.Nodes, _, grad *gorgonia.Node) gor
 	return gorgonia.Nodes{b.Apply(InfoNCEGrad(n), in[0], in[1], grad), nil}
 }
 
-// InfoNCEGrad is (E [R, d], documents [R-Q], grad) -> dE [R, d].
-type InfoNCEGrad struct {
-	Temperature float32
-	Masked      bool
-	Symmetric   bool
-}
+// InfoNCEGrad is (E [R, d], documents [R-Q], grad) -> dE [R, d]. It saves the loss (not times grad).
+type InfoNCEGrad InfoNCE
 
 // Signature implements Spec.
 func (InfoNCEGrad) Signature() ([]Kind, Kind) { return []Kind{Matrix, Ints, Scalar}, Matrix }
 
 // Shape implements Spec.
 func (InfoNCEGrad) Shape(in []tensor.Shape) (tensor.Shape, error) { return in[0].Clone(), nil }
+
+// Saved implements Saver.
+func (InfoNCEGrad) Saved([]tensor.Shape) int { return LossPad }
+
+// InfoNCELoss is (E, documents, grad, dE) -> the loss, saved by dE.
+type InfoNCELoss InfoNCE
+
+// Signature implements Spec.
+func (InfoNCELoss) Signature() ([]Kind, Kind) { return []Kind{Matrix, Ints, Scalar, Matrix}, Scalar }
+
+// Shape implements Spec.
+func (InfoNCELoss) Shape([]tensor.Shape) (tensor.Shape, error) { return tensor.Shape{}, nil }
+
+// Source implements Second.
+func (n InfoNCELoss) Source() (Spec, int) { return InfoNCEGrad(n), 0 }

@@ -43,7 +43,7 @@ func refSurrogate(x []array) array {
 
 func refInfoNCE(s ops.InfoNCE) func([]array) array {
 	return func(x []array) array {
-		ids, tau := x[1].i, float64(s.Temperature)
+		ids, tau := x[1].i, s.Temperature
 		q := x[0].shape[0] - len(ids)
 		query, document := x[0].row, func(j int) []float64 { return x[0].row(q + j) }
 		side := func(a, b func(int) []float64, n int) float64 {
