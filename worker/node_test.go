@@ -82,6 +82,7 @@ type office struct {
 	people  []*person
 	conns   map[*person]*bus.Conn
 	change  []func(*toy) // of every worker
+	adapt   func(*Config)
 
 	mu     sync.Mutex
 	events []coordinator.Event
@@ -148,7 +149,7 @@ func (o *office) hire(name string, change ...func(*toy)) *person {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	agent, err := New(Config{
+	config := Config{
 		Name: name, Connection: connection, Numerics: "toy", Cache: o.t.TempDir(), Log: testLog(), Link: NewLink(conn), OneRun: true,
 		Build: func(context.Context, Run) (Trainer, error) {
 			tr := newToy()
@@ -177,7 +178,11 @@ func (o *office) hire(name string, change ...func(*toy)) *person {
 		Score: func(_ context.Context, _ Run, _ int, _ data.Header, rows []float32, _ int) (map[string]float64, error) {
 			return map[string]float64{"score": score(rows)}, nil
 		},
-	})
+	}
+	if o.adapt != nil {
+		o.adapt(&config)
+	}
+	agent, err := New(config)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -218,13 +223,13 @@ func (o *office) check() {
 		if err != nil {
 			o.t.Fatal(err)
 		}
-	case <-time.After(60 * time.Second):
+	case <-time.After(45 * time.Second):
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		for _, e := range o.events {
 			o.t.Logf("%v %v step %d %s %s", e.Time.Format("05.000"), e.Kind, e.Step, e.Worker, e.Reason)
 		}
-		o.t.Fatal("no end after a minute")
+		o.t.Fatal("no end after 45 s")
 	}
 	run := o.node.State().Runs[0]
 	want, scores := alone(o.t, o.options.Run.Steps, o.change...)

@@ -264,11 +264,11 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 	switch {
 	case me == nil:
 		return false, nil
+	case me.Behind: // its beats tell of its parameters; what it applied under another id counts for nothing
+		return s.follow(ctx, r, me)
 	case j.done != nil && j.done.Round == r.Number && j.steps == j.done.Step+1 && !over(r):
 		s.confirm(ctx, r)
 		return false, nil
-	case me.Behind:
-		return s.follow(ctx, r, me)
 	case over(r):
 		return false, nil
 	case r.Kind == wire.Train && j.steps == r.Step && s.broken != r.Number:

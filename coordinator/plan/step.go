@@ -118,14 +118,20 @@ func (p *planner) agree() bool {
 			}
 		}
 	}
-	p.commit(groups[best][0])
+	p.commit(groups[best])
 	return true
 }
 
-// commit commits the step as a member has it.
-func (p *planner) commit(worker string) {
+// commit commits the step as the workers have it, who agree. The loss over all embeddings is known to those that
+// executed the step, and 0 with one that took the total as a follower.
+func (p *planner) commit(workers []string) {
 	r := p.run()
-	a, _ := p.v.applied(r.Round, worker)
+	a, _ := p.v.applied(r.Round, workers[0])
+	for _, w := range workers {
+		if a.Loss == 0 {
+			a, _ = p.v.applied(r.Round, w)
+		}
+	}
 	step := r.Round.Step
 	if step < r.Committed() {
 		if old := r.Ledger.At(step); old.Gradient != a.Gradient || old.Parameters != a.Parameters {
