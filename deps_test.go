@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -145,5 +146,34 @@ func TestImportGraph(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("the graph names %s, which does not exist", name)
 		}
+	}
+}
+
+// The table of ARCHITECTURE.md gives a reason for each module that go.mod requires directly, and for no other.
+func TestDependenciesHaveReasons(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := map[string]bool{"mvdan.cc/gofumpt": true, "honnef.co/go/tools": true} // tools
+	for _, m := range regexp.MustCompile(`(?m)^\t(\S+?)(?:/v\d+)? v\S+$`).FindAllStringSubmatch(string(mod), -1) {
+		direct[strings.TrimPrefix(m[1], "github.com/")] = true
+	}
+	_, table, _ := strings.Cut(string(text), "| module | reason |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, line := range strings.Split(table, "\n") {
+		for _, m := range strings.Split(strings.Split(line, "|")[1], ",") {
+			if m = strings.TrimSpace(m); !direct[m] {
+				t.Errorf("ARCHITECTURE.md gives a reason for %s, which go.mod does not require directly", m)
+			}
+			delete(direct, m)
+		}
+	}
+	for m := range direct {
+		t.Errorf("ARCHITECTURE.md gives no reason for %s", m)
 	}
 }
