@@ -127,10 +127,7 @@ func (l *leader) report(q *wire.Report) *wire.Verdict {
 			l.watch.warn(run, q.Worker, fmt.Sprintf("shard %d of round %d: embeddings of %s and %s differ (%s, %s)", q.Shard, q.Round, old.Worker, q.Worker, old.Digest, q.Digest))
 		}
 	}
-	if !l.seen.Accept(s, q.Round, q.Attempt, phase, q.Shard, rep) {
-		return &wire.Verdict{}
-	}
-	w.Active = w.Heard
+	// A report that comes too late tells too how long a shard takes: who is slow throughout must not lose it again.
 	if q.Seconds > 0 && q.Tokens > 0 {
 		if v := float64(q.Tokens) / q.Seconds; w.Speed == 0 {
 			w.Speed = v
@@ -138,6 +135,10 @@ func (l *leader) report(q *wire.Report) *wire.Verdict {
 			w.Speed += 0.2 * (v - w.Speed)
 		}
 	}
+	if !l.seen.Accept(s, q.Round, q.Attempt, phase, q.Shard, rep) {
+		return &wire.Verdict{}
+	}
+	w.Active = w.Heard
 	return &wire.Verdict{Accepted: true}
 }
 

@@ -388,7 +388,7 @@ func TestNonFiniteNamesTheRows(t *testing.T) {
 	r.fleet.nanAt = 4
 	a, b := r.fleet.start("a"), r.fleet.start("b")
 	res := r.end(a, b)
-	if want := "step 4: shard 1 of 8 (source 0 row 401)"; res.outcome.State != fsm.Failed || !strings.Contains(res.outcome.Reason, want) {
+	if want := "step 5: shard 1 of 8 (source 0 row 401)"; res.outcome.State != fsm.Failed || !strings.Contains(res.outcome.Reason, want) {
 		t.Errorf("Run = %+v, want failed: %s", res.outcome, want)
 	}
 	if got := r.node.State().Runs[0].Committed(); got != 4 {

@@ -10,6 +10,9 @@ import (
 // evaluation moves an evaluation round on: embed, name a scorer, take its result.
 func (p *planner) evaluation() {
 	r := p.run()
+	if p.nonFinite() {
+		return
+	}
 	missing := func(shard int) bool { return p.v.embedded(r.Round, shard) == nil }
 	p.adopt(missing)
 	if len(ranges(r.Round.Shards, missing)) > 0 {

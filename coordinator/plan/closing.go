@@ -42,17 +42,15 @@ func (p *planner) maxima() (maxima []float32, overflow bool) {
 }
 
 // overflow starts the next attempt if some value exceeded its bound. It is asked when all shards are done and not
-// before: the next attempt's exponents come from the maxima of all shards, whoever was first.
+// before: the next attempt's exponents come from the maxima of all shards, whoever was first. An attempt that had a
+// closing fits and stays, for somebody may have applied it: only workers of mixed numerics can say otherwise.
 func (p *planner) overflow() bool {
 	r := p.run()
 	maxima, overflow := p.maxima()
-	if !overflow {
+	if !overflow || r.Round.Closing != nil {
 		return false
 	}
-	if r.Round.Closing == nil {
-		p.do(&fsm.Retry{Run: r.ID, Round: r.Round.Number, Attempt: r.Round.Attempt + 1, Maxima: maxima})
-	}
-	return true
+	return p.do(&fsm.Retry{Run: r.ID, Round: r.Round.Number, Attempt: r.Round.Attempt + 1, Maxima: maxima})
 }
 
 // close commits the next closing. Finished members own everything and need no sums; without any, every full member

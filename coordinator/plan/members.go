@@ -123,7 +123,7 @@ func (p *planner) follow() {
 // recover finds a place to go on from when no live member holds the newest parameters: the newest checkpoint that
 // verifies, or the initial parameters.
 func (p *planner) recover() {
-	if len(p.s.Full()) > 0 || p.now.Before(p.v.Wait) {
+	if p.now.Before(p.v.Wait) {
 		return
 	}
 	for r := p.run(); ; r = p.run() {

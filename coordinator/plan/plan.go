@@ -14,7 +14,7 @@ import (
 // each to a copy of the state, so a later command may build on an earlier one. An error is a broken invariant: a
 // command that the state rejects.
 func Plan(s *fsm.State, seen *Seen, now time.Time) ([]fsm.Command, error) {
-	p := &planner{s: s, v: seen, now: now}
+	p := &planner{s: s, v: seen, now: now, led: len(s.Full()) > 0}
 	p.members()
 	if r := p.s.Active(); r != nil {
 		p.retain()
@@ -30,6 +30,7 @@ type planner struct {
 	s        *fsm.State
 	v        *Seen
 	now      time.Time
+	led      bool // there was a full member when this look began
 	commands []fsm.Command
 	err      error
 }
@@ -52,7 +53,11 @@ func (p *planner) run() *fsm.Run { return p.s.Active() }
 
 func (p *planner) work() {
 	p.promote()
-	if p.recover(); len(p.s.Full()) == 0 {
+	if len(p.s.Full()) == 0 {
+		if p.led {
+			return // the last was lost just now: the leader sets Wait
+		}
+		p.recover()
 		if r := p.run(); r.State == fsm.Stopping && !p.now.Before(p.v.Wait) {
 			// Nobody could write a checkpoint: the newest one stays where the run goes on.
 			p.do(&fsm.SetState{Run: r.ID, State: fsm.Paused, Reason: r.Reason})
@@ -60,9 +65,13 @@ func (p *planner) work() {
 		return
 	}
 	p.follow()
-	if r := p.run().Round; r != nil && r.Kind == fsm.Train {
+	switch r := p.run(); {
+	case r.Round == nil:
+	case r.Round.Kind == fsm.Train:
 		p.step()
-	} else if r != nil {
+	case r.State == fsm.Stopping: // it may take minutes, and is made again when the run is resumed
+		p.do(&fsm.Abandon{Run: r.ID, Round: r.Round.Number})
+	default:
 		p.evaluation()
 	}
 	if r := p.run(); r != nil && r.Round == nil && r.State.Working() {

@@ -137,7 +137,8 @@ func (v *Seen) Turn(r *fsm.Round) {
 }
 
 // Accept says whether a report counts, and keeps it if so: its worker must hold the shard's lease under the report's
-// epoch. The first report wins; the same one again is accepted again, for its verdict may have been lost.
+// epoch. The first report wins, but for one that is not finite; the same one again is accepted again, for its verdict
+// may have been lost.
 func (v *Seen) Accept(s *fsm.State, round int64, attempt int32, phase Phase, shard int, rep *Report) bool {
 	run := s.Active()
 	if run == nil || run.Round == nil || run.Round.Number != round || v.Round != round || shard < 0 || shard >= run.Round.Shards {
@@ -159,7 +160,7 @@ func (v *Seen) Accept(s *fsm.State, round int64, attempt int32, phase Phase, sha
 		// A lease granted again after the shard was embedded leaves the older report standing.
 		return old != nil && old.Worker == rep.Worker && old.Epoch == rep.Epoch
 	}
-	if old == nil || phase == Backward && old.Worker != rep.Worker {
+	if old == nil || rep.NonFinite || phase == Backward && old.Worker != rep.Worker {
 		list[shard] = rep
 	}
 	return list[shard].Worker == rep.Worker

@@ -75,6 +75,11 @@ func (p *planner) nonFinite() bool {
 			if rows != "" {
 				rows = " (" + rows + ")"
 			}
+			if r.Round.Kind == fsm.Evaluate {
+				p.settle(fsm.Failed, "evaluation of %s after %d steps: shard %d of %d%s gives an embedding that is not finite",
+					r.Settings.Suites[r.Round.Suite], r.Round.Step, shard, r.Round.Shards, rows)
+				return true
+			}
 			p.settle(fsm.Failed, "step %d: shard %d of %d%s gives a loss or a gradient that is not finite; nothing of the step was committed",
 				r.Round.Step+1, shard, r.Round.Shards, rows) // as progress counts: the step that would have been committed
 			return true
