@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
@@ -46,7 +47,9 @@ func (d *Device) Name() string {
 }
 
 // Numerics implements engine.Device. The number of threads is not part of it.
-func (d *Device) Numerics() string { return fmt.Sprintf("cpu/%d/%s", revision, isa.Active()) }
+func (d *Device) Numerics() string {
+	return fmt.Sprintf("cpu/%d/%s/%s", revision, runtime.GOARCH, isa.Active()) // plain Go may fuse multiply and add, by architecture
+}
 
 // Write implements engine.Device.
 func (d *Device) Write(dst engine.Tensor, src []byte) error {
