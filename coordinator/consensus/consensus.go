@@ -137,14 +137,17 @@ func (n *Node) drain(notify <-chan bool) {
 // Lead waits until this node leads and has applied everything that earlier terms committed: one barrier a term. It
 // returns the term, and a channel that is closed when the leadership is lost.
 func (n *Node) Lead(ctx context.Context) (term uint64, lost <-chan struct{}, err error) {
+	look := time.NewTicker(50 * time.Millisecond) // the news may have gone to an earlier Lead that gave up without a loss
+	defer look.Stop()
 	for {
 		select {
-		case leads := <-n.leading:
-			if !leads {
-				continue
-			}
+		case <-n.leading:
+		case <-look.C:
 		case <-ctx.Done():
 			return 0, nil, ctx.Err()
+		}
+		if n.raft.State() != raft.Leader {
+			continue
 		}
 		term = n.raft.CurrentTerm()
 		if err := n.raft.Barrier(n.timeout).Error(); errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {

@@ -149,3 +149,12 @@ func BenchmarkPropose(b *testing.B) {
 		}
 	}
 }
+
+// A caller that gave its term up, for example because an entry was not taken in time, leads again: nothing was lost.
+func TestLeadAgainWithoutALoss(t *testing.T) {
+	n := open(t, t.TempDir(), &journal{})
+	defer n.Close()
+	if first, second := lead(t, n), lead(t, n); first != second {
+		t.Errorf("terms %d and %d, want the same", first, second)
+	}
+}
