@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/worker"
 )
 
@@ -51,7 +52,12 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			}
 			crew := newCrew(threads, keepBytes(count), log)
 			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", "ended at once")
-			return ending(ctx, crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace))
+			err = crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
+			if level := kernelsOf(err); level != "" {
+				log.Info("starting again with the kernels that the run asks for", "kernels", level)
+				err = useKernels(level)
+			}
+			return ending(ctx, err)
 		},
 	}
 	f := cmd.Flags()
@@ -92,6 +98,19 @@ func (c *crew) joinAs(ctx context.Context, drain <-chan struct{}, name string, c
 		})
 	}
 	return g.Wait()
+}
+
+// kernelsOf returns the kernels that a run asks for, if it refused a worker that uses others; "" = that is not why.
+func kernelsOf(err error) string {
+	var refused *worker.RefusedError
+	if !errors.As(err, &refused) || refused.Run == nil {
+		return ""
+	}
+	spec, err := decodeSpec(refused.Run.Spec)
+	if err != nil || spec.Kernels == isa.Active().String() {
+		return ""
+	}
+	return spec.Kernels
 }
 
 // closed returns a context that ends when ch is closed.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -89,12 +91,13 @@ func setAside(config *configs.Config, w io.Writer) error {
 // useKernels makes the process use the kernels of a level. They are chosen when a process starts, so it starts
 // itself again.
 func useKernels(level string) error {
-	if level == "" || os.Getenv(isa.Env) == level {
-		return isa.Check()
+	if err := isa.Check(); level == "" || isa.Active().String() == level || err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(self, os.Args, append(os.Environ(), isa.Env+"="+level))
+	environment := slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, isa.Env+"=") }) // the first of two counts
+	return syscall.Exec(self, os.Args, append(environment, isa.Env+"="+level))
 }

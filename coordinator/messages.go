@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -17,7 +18,7 @@ func (l *leader) hello(q *wire.Hello) *wire.Welcome {
 	if reason := l.refusal(q, s, run); reason != "" {
 		l.o.Log.Warn("worker refused", "worker", q.Worker, "reason", reason)
 		l.watch.warn(run, q.Worker, "refused: "+reason)
-		return &wire.Welcome{Refused: reason}
+		return &wire.Welcome{Refused: reason, Run: runInfo(run)}
 	}
 	if s.Member(q.Worker) == nil {
 		l.seen.Workers[q.Worker] = &plan.Worker{Heard: time.Now(), State: -1}
@@ -42,11 +43,19 @@ func (l *leader) refusal(q *wire.Hello, s *fsm.State, run *fsm.Run) string {
 			q.Name, q.Version, q.ProtocolMin, q.ProtocolMax, l.o.Version, wire.ProtocolMin, wire.ProtocolMax)
 	case slices.Contains(s.Quarantined, q.Name):
 		return fmt.Sprintf("worker %s is quarantined: its parameters differed from the fleet's. Check the machine's memory and processor, then give the worker another name", q.Name)
+	case run.Numerics == "" && !suits(q.Numerics, l.o.Cluster.Kernels):
+		return fmt.Sprintf("worker %s computes with numerics %q, the run asks for cluster.kernels: %s; start it with COUNTERPOINT_KERNELS=%[3]s",
+			q.Name, q.Numerics, l.o.Cluster.Kernels)
 	case run.Numerics != "" && q.Numerics != run.Numerics && !run.Settings.Mixed:
-		return fmt.Sprintf("worker %s computes with numerics %q, run %s with %q; set cluster.mixed: true to allow both, or kernels: in the run to the set that both have",
+		return fmt.Sprintf("worker %s computes with numerics %q, run %s with %q; use the same (COUNTERPOINT_KERNELS chooses a processor's), or set cluster.mixed: true to allow both",
 			q.Name, q.Numerics, run.Name, run.Numerics)
 	}
 	return ""
+}
+
+// suits reports whether a worker of a numerics id uses the kernels asked for; those of other devices have none.
+func suits(numerics, kernels string) bool {
+	return kernels == "" || !strings.HasPrefix(numerics, "cpu/") || strings.HasSuffix(numerics, "/"+kernels)
 }
 
 // beat takes a heartbeat.

@@ -54,8 +54,11 @@ type Run struct {
 	Files *Files // files that only the coordinator has
 }
 
-// RefusedError says that the coordinator does not take this worker, in its words.
-type RefusedError struct{ Reason string }
+// RefusedError says that the coordinator does not take this worker, in its words, and for which run.
+type RefusedError struct {
+	Reason string
+	Run    *wire.RunInfo // nil = the coordinator did not say
+}
 
 // Error returns the coordinator's reason.
 func (e *RefusedError) Error() string { return "coordinator refused this worker: " + e.Reason }
@@ -188,7 +191,7 @@ func (a *Agent) join(ctx context.Context) (*session, error) {
 				a.Log.Warn("no coordinator answers; trying on", "err", err)
 			}
 		case welcome.Refused != "":
-			return nil, &RefusedError{welcome.Refused}
+			return nil, &RefusedError{welcome.Refused, welcome.Run}
 		default:
 			a.Log.Info("joined", "worker", hello.Worker, "failure_timeout", welcome.FailureTimeout)
 			return newSession(a, hello.Worker, welcome), nil
