@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 )
 
 const (
@@ -78,7 +80,8 @@ func Maxima(out, g []float32, o Offsets, run func(n int, body func(i int))) (fin
 	tops := make([]atomic.Uint32, len(out))
 	run((len(g)+Block-1)/Block, func(i int) {
 		o.Pieces(i*Block, min((i+1)*Block, len(g)), func(t, lo, hi int) {
-			top := maximum(g[lo:hi])
+			m, _ := simd.MaxAbs(g[lo:hi])
+			top := math.Float32bits(m) // without a sign, bit patterns are ordered as the numbers are
 			for old := tops[t].Load(); top > old && !tops[t].CompareAndSwap(old, top); old = tops[t].Load() {
 			}
 		})
@@ -86,18 +89,7 @@ func Maxima(out, g []float32, o Offsets, run func(n int, body func(i int))) (fin
 	finite = true
 	for t := range out {
 		out[t] = math.Float32frombits(tops[t].Load())
-		finite = finite && tops[t].Load() < infinity
+		finite = finite && tops[t].Load() < math.Float32bits(float32(math.Inf(1)))
 	}
 	return finite
-}
-
-// infinity is the bit pattern of +Inf; above it lie the NaN.
-const infinity = 0x7f800000
-
-// maximum returns the bits of max |g|: without their sign, bit patterns are ordered as the numbers are.
-func maximum(g []float32) (top uint32) {
-	for _, v := range g {
-		top = max(top, math.Float32bits(v)&0x7fffffff)
-	}
-	return top
 }

@@ -6,6 +6,8 @@ package fixed
 import (
 	"fmt"
 	"math"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 )
 
 // Block is the number of values that a parallel loop, a norm or a digest handles as one: a fixed size, so that
@@ -109,21 +111,8 @@ func (s *Sum) Quantise(g []float32, o Offsets, sign int64) {
 func (s *Sum) QuantiseRange(g []float32, o Offsets, sign int64, lo, hi int) {
 	o.Pieces(lo, hi, func(t, lo, hi int) {
 		scale := math.Ldexp(float64(sign), int(s.Exponents[t])) // 2^e, within 2^-400 .. 2^400
-		quantise(s.Values[lo:hi], g[lo:hi], scale)
+		simd.Quantise(s.Values[lo:hi], g[lo:hi], scale)
 	})
-}
-
-// magic turns rounding to an integer into an addition: for |x| < 2^51 the sum x + 1.5*2^52 has a last place of
-// 1, so the hardware rounds x to an integer, ties to even, in its low mantissa bits.
-const magic = 3 << 51
-
-func quantise(sum []int64, g []float32, scale float64) {
-	g = g[:len(sum)]
-	const bits = int64(0x4338000000000000) // of float64(magic)
-	for i := range sum {
-		x := float64(float64(g[i])*scale) + magic
-		sum[i] += int64(math.Float64bits(x)) - bits
-	}
 }
 
 // Float writes the sum as float32 into out [P]: float32(value * 2^-e), rounded once (integers below 2^53 and powers
@@ -133,10 +122,6 @@ func (s *Sum) Float(out []float32, o Offsets) { s.FloatSpan(out, o, 0) }
 // FloatSpan writes the values [at, at+len(out)) as Float does.
 func (s *Sum) FloatSpan(out []float32, o Offsets, at int) {
 	o.Pieces(at, at+len(out), func(t, lo, hi int) {
-		scale := math.Ldexp(1, -int(s.Exponents[t]))
-		dst, src := out[lo-at:hi-at], s.Values[lo:hi]
-		for i, v := range src {
-			dst[i] = float32(float64(v) * scale)
-		}
+		simd.Dequantise(out[lo-at:hi-at], s.Values[lo:hi], math.Ldexp(1, -int(s.Exponents[t])))
 	})
 }

@@ -50,7 +50,7 @@ func (d *Device) loss(spec ops.Spec) *engine.Kernel {
 				n := min(rows, len(out)-lo)
 				logits := floats(c.Scratch)[:n*v]
 				gemm.Do(p, false, true, n, v, width, 1, h[lo*width:], width, w, width, 0, logits, v)
-				simd.LogSumExp(p, out[lo:lo+n], logits, v, 1, nil)
+				simd.LogSumExp(p, out[lo:lo+n], logits, v)
 				for i := range n {
 					out[lo+i] -= logits[i*v+int(targets[lo+i])]
 				}

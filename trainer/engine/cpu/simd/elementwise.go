@@ -20,12 +20,6 @@ func Add(p *pool.Pool, dst, a, b []float32) {
 	forFlat(p, len(dst), func(lo, hi int) { vecAdd(dst[lo:hi], a[lo:hi], b[lo:hi]) })
 }
 
-// Axpy sets y += alpha x.
-func Axpy(p *pool.Pool, y []float32, alpha float32, x []float32) {
-	check("Axpy x", len(x), len(y))
-	forFlat(p, len(y), func(lo, hi int) { vecAxpy(y[lo:hi], x[lo:hi], alpha) })
-}
-
 // Scale sets dst = alpha x; dst may be x.
 func Scale(p *pool.Pool, dst []float32, alpha float32, x []float32) {
 	check("Scale x", len(x), len(dst))

@@ -31,24 +31,7 @@ func RMSNorm(p *pool.Pool, y, x, w, rstd []float32, eps float32) {
 	})
 }
 
-// AddRMSNorm: h = x + r, y = RMSNorm(h); x, r, h, y [T, d], w [d]; h may be x or r.
-func AddRMSNorm(p *pool.Pool, h, y, x, r, w, rstd []float32, eps float32) {
-	d := len(w)
-	check("AddRMSNorm y", len(y), len(x))
-	forRows(p, len(x)/d, d, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			row := h[t*d : (t+1)*d]
-			vecAdd(row, x[t*d:(t+1)*d], r[t*d:(t+1)*d])
-			s := rstdOf(vecDot(row, row), d, eps)
-			vecNorm(y[t*d:(t+1)*d], row, w, s)
-			if rstd != nil {
-				rstd[t] = s
-			}
-		}
-	})
-}
-
-// RMSNormBackward: x the input of the forward (h of AddRMSNorm), dy [T, d].
+// RMSNormBackward: x the input of the forward, dy [T, d].
 //
 //	dx = rstd * (w * dy) - x * rstd^3 / d * sum(w * dy * x)     (+ residual)
 //	dw += sum over t of dy * x * rstd
