@@ -186,7 +186,7 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 	} else if s.Frozen, err = base.Rest(trained); err != nil {
 		return "", "", err
 	}
-	series := &checkpoints.Series{Store: checkpoints.NewLocal(run.Store), Log: c.log}
+	series := &checkpoints.Series{Store: checkpoints.NewLocal(run.Store)}
 	m, err := series.Write(ctx, s)
 	if err != nil {
 		return "", "", err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +28,6 @@ type Store interface {
 // Series is the checkpoints of one run in a store.
 type Series struct {
 	Store Store
-	Log   *slog.Logger // nil = none
 }
 
 // Entry is one checkpoint of a series.
@@ -209,44 +207,4 @@ func (s *Series) mismatch(ctx context.Context, e Entry, identity string, spec []
 		}
 	}
 	return out
-}
-
-// Load reads a checkpoint of the series completely.
-func (s *Series) Load(ctx context.Context, name string) (*Snapshot, error) {
-	dir, err := s.Store.Dir(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("load checkpoint %s: %w", name, err)
-	}
-	return Load(ctx, dir)
-}
-
-// Retain removes all but the keep newest usable checkpoints (at least one) and those named in best. Damaged ones
-// older than these go too; a newer damaged one stays, for people to look at.
-func (s *Series) Retain(ctx context.Context, keep int, best ...string) (removed []string, err error) {
-	entries, err := s.List(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	usable := 0
-	var errs []error
-	for _, e := range entries {
-		if usable < max(keep, 1) {
-			if e.Err == nil {
-				usable++
-			}
-			continue
-		}
-		if slices.Contains(best, e.Name) {
-			continue
-		}
-		if err := s.Store.Remove(ctx, e.Name); err != nil {
-			errs = append(errs, fmt.Errorf("remove checkpoint %s: %w", e.Name, err))
-			continue
-		}
-		removed = append(removed, e.Name)
-		if s.Log != nil {
-			s.Log.Info("checkpoint removed", "name", e.Name, "keep", keep)
-		}
-	}
-	return removed, errors.Join(errs...)
 }

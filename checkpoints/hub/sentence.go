@@ -35,12 +35,6 @@ type Sentence struct {
 	DefaultPrompt string            // name of the one used if none is asked for; "" = none
 }
 
-// IsSentence reports whether dir is a sentence-transformers folder.
-func IsSentence(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, ModulesName))
-	return err == nil
-}
-
 // ReadSentence reads a folder in the layout of sentence-transformers 2 to 5 or in that of 6.
 func ReadSentence(dir string) (*Sentence, error) {
 	s := &Sentence{Model: dir, PoolPrompt: true}

@@ -79,9 +79,6 @@ func Judge(ranked []Hit, judged map[string]int) Ranking {
 	return r
 }
 
-// Relevant returns R, how many documents are relevant.
-func (r Ranking) Relevant() int { return len(r.ideal) }
-
 // cut returns the first k grades; k = 0 is all.
 func cut(grades []int, k int) []int {
 	if k > 0 && k < len(grades) {
