@@ -54,7 +54,7 @@ server that they join. It computes nothing. Killed at any moment and started aga
 				listen = "127.0.0.1:4222"
 			}
 			again := commandLine("coordinator --config", file, dir, sets)
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, "ended at once; go on with: "+again)
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, atOnce+again)
 			outcome, err := p.lead(ctx, launch{
 				listen: listen, resume: resume, stay: false, view: view, log: log, drain: drain,
 				started: func(n *coordinator.Node) {
@@ -64,7 +64,7 @@ server that they join. It computes nothing. Killed at any moment and started aga
 				},
 			})
 			if err != nil {
-				return ending(ctx, err)
+				return ending(ctx, cmd.ErrOrStderr(), atOnce+again, err)
 			}
 			return p.conclude(cmd, again, outcome, asJSON)
 		},

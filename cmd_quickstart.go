@@ -30,8 +30,9 @@ It ends with one table and one report.`,
 		Example: "  counterpoint quickstart\n  counterpoint quickstart --seed 7 --dir /tmp/qs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\nstopping after the step in flight", "ended at once")
-			return quickstart(ctx, cmd, drain, dir, seed)
+			say := &notices{w: cmd.ErrOrStderr()}
+			ctx, drain := interrupts(cmd.Context(), say, "\nstopping after the step in flight", "ended at once")
+			return quickstart(ctx, cmd, drain, say, dir, seed)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", filepath.Join("runs", "quickstart"), "folder to work in")
@@ -40,7 +41,7 @@ It ends with one table and one report.`,
 }
 
 // quickstart runs the four stages one after another, each a run of its own, and reports them together.
-func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, dir string, seed uint64) error {
+func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, say *notices, dir string, seed uint64) error {
 	began := time.Now()
 	out := cmd.OutOrStdout()
 	dir, err := filepath.Abs(dir)
@@ -67,7 +68,7 @@ func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, 
 			if err != nil {
 				return err
 			}
-			if err := train(ctx, cmd, config, file, trainOptions{quiet: true, drain: drain, again: commandLine("train", file, "", sets)}); err != nil {
+			if err := train(ctx, cmd, config, file, trainOptions{quiet: true, drain: drain, again: commandLine("train", file, "", sets), notices: say}); err != nil {
 				return fmt.Errorf("%s: %w", stage, err)
 			}
 			record, err := readRecord(filepath.Join(dir, stage))

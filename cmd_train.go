@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,9 +48,10 @@ With cluster.listen set, more workers may join over the network.`,
 					return err
 				}
 			}
-			again := commandLine("train", args[0], "", sets)
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "\n"+stopping, "ended at once; go on with: "+again)
-			return train(ctx, cmd, config, args[0], trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, drain: drain, again: again})
+			o := trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, again: commandLine("train", args[0], "", sets), notices: &notices{w: cmd.ErrOrStderr()}}
+			ctx, drain := interrupts(cmd.Context(), o.notices, "\n"+stopping, atOnce+o.again)
+			o.drain = drain
+			return train(ctx, cmd, config, args[0], o)
 		},
 	}
 	f := cmd.Flags()
@@ -65,7 +67,8 @@ With cluster.listen set, more workers may join over the network.`,
 type trainOptions struct {
 	dryRun, resume, json, quiet bool
 	drain                       <-chan struct{}
-	again                       string // the command that resumes the run
+	again                       string   // the command that resumes the run
+	notices                     *notices // what interrupts says
 }
 
 // train prepares and runs one run file in this process.
@@ -93,12 +96,16 @@ func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file
 	}
 	fmt.Fprintln(shown)
 	view := p.keep(chooseView(out, config, o.json), file, log)
+	if w, ok := view.View.(io.Writer); ok {
+		o.notices.to(w)
+	}
 	outcome, err := p.lead(ctx, launch{
 		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain,
 	})
+	o.notices.to(cmd.ErrOrStderr())
 	view.Close()
 	if err != nil {
-		return ending(ctx, err)
+		return ending(ctx, cmd.ErrOrStderr(), atOnce+o.again, err)
 	}
 	if !view.accepted && outcome.State == fsm.Finished && !o.json {
 		fmt.Fprintln(out, "the run was finished before: nothing was done; --fresh begins it again")
@@ -114,6 +121,24 @@ func chooseView(out io.Writer, config *configs.Config, asJSON bool) progress.Vie
 		return progress.Bar(out, config.Name, config.Train.Steps)
 	}
 	return progress.Lines(out, config.Train.Steps, 5*time.Second)
+}
+
+// notices is where lines go that are no events: to the terminal, or through the bar while it has the terminal.
+type notices struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (n *notices) to(w io.Writer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.w = w
+}
+
+func (n *notices) Write(text []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.w.Write(text)
 }
 
 // runLog opens the log file in the run's folder.
@@ -188,9 +213,13 @@ func ended(o coordinator.Outcome, err error) error {
 	return err
 }
 
-// ending is err, or, once the user has ended the process, the exit code of that: there is nothing more to say.
-func ending(ctx context.Context, err error) error {
+// atOnce is said after a second Ctrl-C.
+const atOnce = "ended at once; go on with: "
+
+// ending is err, or, once the user has ended the process, the exit code of that, after saying what.
+func ending(ctx context.Context, w io.Writer, what string, err error) error {
 	if ctx.Err() != nil {
+		fmt.Fprintln(w, what)
 		return exitError{interrupted}
 	}
 	return err

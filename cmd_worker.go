@@ -50,14 +50,15 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			if threads == 0 {
 				threads = max(1, runtime.GOMAXPROCS(0)/count)
 			}
+			const ended = "ended at once"
 			crew := newCrew(threads, keepBytes(count), log)
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", "ended at once")
+			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", ended)
 			err = crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
 			if level := kernelsOf(err); level != "" {
 				log.Info("starting again with the kernels that the run asks for", "kernels", level)
 				err = useKernels(level)
 			}
-			return ending(ctx, err)
+			return ending(ctx, cmd.ErrOrStderr(), ended, err)
 		},
 	}
 	f := cmd.Flags()
@@ -132,11 +133,13 @@ const interrupted = 130
 // stopping is said after the first one.
 const stopping = "stopping: the step in flight is finished and a checkpoint written; again to end at once (still resumable)"
 
-// interrupts turns the first SIGINT or SIGTERM into drain and the second into the end of the context, after which the
-// process ends whatever happens. It says first and second then.
+// interrupts turns the first SIGINT or SIGTERM into drain, and says first, and the second into the end of the context.
+// A process that has not ended a second after that says second and ends.
 func interrupts(ctx context.Context, stderr io.Writer, first, second string) (context.Context, <-chan struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})
+	// A launcher may pass on what the terminal has sent already: that is one Ctrl-C, not two.
+	const twice = 100 * time.Millisecond
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
@@ -148,11 +151,18 @@ func interrupts(ctx context.Context, stderr io.Writer, first, second string) (co
 		case <-ctx.Done():
 			return
 		}
+		for until := time.After(twice); until != nil; {
+			select {
+			case <-signals:
+			case <-until:
+				until = nil
+			}
+		}
 		select {
 		case <-signals:
-			fmt.Fprintln(stderr, second)
 			cancel()
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(time.Second)
+			fmt.Fprintln(stderr, second)
 			os.Exit(interrupted)
 		case <-ctx.Done():
 		}

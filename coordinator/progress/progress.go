@@ -63,7 +63,8 @@ func (v *lines) Event(e coordinator.Event) {
 func (*lines) Close() {}
 
 // Bar returns a view with one live bar: step, loss, gradient norm, learning rate, tokens a second, workers and
-// time left; other events scroll above it.
+// time left; other events scroll above it. It is an io.Writer too: whatever else is to be said on the terminal
+// meanwhile goes through it, or the bar would paint over it.
 func Bar(w io.Writer, name string, steps int64) View {
 	v := &bar{rate: rate{steps: steps}}
 	v.progress = mpb.New(mpb.WithOutput(w), mpb.WithWidth(28), mpb.WithRefreshRate(150*time.Millisecond), mpb.WithAutoRefresh())
@@ -100,6 +101,9 @@ func (v *bar) Event(e coordinator.Event) {
 		_, _ = io.WriteString(v.progress, text+"\n")
 	}
 }
+
+// Write puts text above the bar.
+func (v *bar) Write(text []byte) (int, error) { return v.progress.Write(text) }
 
 func (v *bar) Close() {
 	if !v.bar.Completed() {
@@ -189,7 +193,7 @@ func Sentence(e coordinator.Event) string {
 		return fmt.Sprintf("step %d repeats with wider exponents%s", e.Step+1, detail)
 	case coordinator.Restarted:
 		if e.Path == "" {
-			return "restarted from the initial parameters: no sound checkpoint is left"
+			return "restarted from the initial parameters: there is no sound checkpoint"
 		}
 		return fmt.Sprintf("restarted from the checkpoint of step %d%s", e.Step, detail)
 	case coordinator.Recovered:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator"
@@ -47,7 +48,7 @@ type Score struct {
 	Metrics map[string]float64
 }
 
-// Save is one committed checkpoint.
+// Save is one committed checkpoint that was not removed since.
 type Save struct {
 	Step int64
 	Path string
@@ -78,6 +79,11 @@ func (r *Record) Add(e coordinator.Event) {
 		r.Scores = append(r.Scores, Score{Step: e.Step, Suite: e.Suite, Metrics: e.Metrics})
 	case coordinator.CheckpointSaved:
 		r.Saves = append(r.Saves, Save{Step: e.Step, Path: e.Path})
+	case coordinator.CheckpointGone:
+		r.Saves = slices.DeleteFunc(r.Saves, func(s Save) bool { return s.Step == e.Step })
+		if _, damaged := e.Damaged(); damaged {
+			r.Timeline = append(r.Timeline, e)
+		}
 	case coordinator.StateChanged:
 		r.State, r.Reason = e.State, e.Reason
 	default:

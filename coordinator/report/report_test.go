@@ -151,3 +151,19 @@ func TestReadLeavesOutTornLines(t *testing.T) {
 		t.Errorf("Read of a file of something else = %v, want an error naming line 1", err)
 	}
 }
+
+func TestRemovedCheckpointsAreNotListed(t *testing.T) {
+	var r Record
+	for _, e := range []coordinator.Event{
+		{Kind: coordinator.CheckpointSaved, Step: 4, Path: "c/4"},
+		{Kind: coordinator.CheckpointSaved, Step: 8, Path: "c/8"},
+		{Kind: coordinator.CheckpointSaved, Step: 12, Path: "c/12"},
+		{Kind: coordinator.CheckpointGone, Step: 4, Reason: "older than the newest 2"},
+		{Kind: coordinator.CheckpointGone, Step: 12, Reason: "damaged: x"},
+	} {
+		r.Add(e)
+	}
+	if len(r.Saves) != 1 || r.Saves[0].Step != 8 || len(r.Timeline) != 1 {
+		t.Errorf("checkpoints %+v, timeline %+v, want step 8 alone and the damaged one in the timeline", r.Saves, r.Timeline)
+	}
+}

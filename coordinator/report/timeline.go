@@ -83,7 +83,14 @@ func (r *Record) timeline() string {
 			if !ok {
 				continue
 			}
-			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4.5" fill="%s"><title>%s after step %d: %s</title></circle>`, px(e.Time), y+8.5, colour, e.Kind, e.Step, html.EscapeString(e.Detail()))
+			if _, drained := e.Drained(); drained {
+				continue // its bar ends, and nothing was lost
+			}
+			radius := 4.5
+			if e.Kind == coordinator.WorkerLost {
+				radius = 7 // the recovery comes a moment later and would hide it
+			}
+			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="%g" fill="%s"><title>%s after step %d: %s</title></circle>`, px(e.Time), y+8.5, radius, colour, e.Kind, e.Step, html.EscapeString(e.Detail()))
 		}
 	}
 	b.WriteString(`</svg><div class="legend">`)
