@@ -332,15 +332,29 @@ func TestRefused(t *testing.T) {
 }
 
 func TestNonFiniteStopsTheRun(t *testing.T) {
+	for _, forgotten := range []bool{false, true} { // the leader that heard of it dies
+		t.Run(fmt.Sprint("forgotten=", forgotten), func(t *testing.T) { nonFinite(t, forgotten) })
+	}
+}
+
+func nonFinite(t *testing.T, forgotten bool) {
 	leaks(t)
 	l := newLeader(t, 8, seeded(t), 0)
+	if forgotten {
+		l.drop["the first confession"] = true
+	}
 	var people []*person
 	for i := range 2 {
 		people = append(people, l.hire(t, fmt.Sprint("w", i), func(_ *Config, t *toy) { t.broken = 5 }))
 	}
 	for _, p := range people {
-		if err := <-p.done; err != nil {
-			t.Errorf("Run = %v, want nil: the run's end is not the worker's fault", err)
+		select {
+		case err := <-p.done:
+			if err != nil {
+				t.Errorf("Run = %v, want nil: the run's end is not the worker's fault", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the worker works on after 10 s")
 		}
 	}
 	l.mu.Lock()
@@ -371,6 +385,15 @@ func TestFailedCheckpointDoesNotStopTraining(t *testing.T) {
 	if l.saved < 0 || !strings.Contains(strings.Join(l.events, "\n"), "no space left") {
 		t.Errorf("saved step %d, events %v: want a failure told and a later checkpoint", l.saved, l.events)
 	}
+}
+
+// A leader that asks for a checkpoint again, though it was told of it, is told again.
+func TestSavedIsToldAgain(t *testing.T) {
+	leaks(t)
+	l := newLeader(t, 5, seeded(t), 0)
+	l.save = 3
+	l.drop["the first save"] = true
+	l.finish(t, []*person{l.hire(t, "w")}, 10*time.Second)
 }
 
 func waitFor(t *testing.T, ok func() bool) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
@@ -48,25 +49,42 @@ func (f *fleet) exceeds(maxima []float32) bool {
 	return over
 }
 
-// confess reports a value that is not finite and belongs to no shard, the loss over all embeddings, under the first
-// shard that this worker holds. Those of a shard have been reported by Done.
-func (f *fleet) confess(ctx context.Context, err error) error {
+// confess tells of a value that is not finite, under its shard, or where it belongs to none (the loss over all
+// embeddings) under the first shard that this worker holds. It stays with the round until that is over: the leader that
+// has heard may die, and the worker that holds the shard too.
+func (f *fleet) confess(ctx context.Context, err error) {
+	only := -1
 	var bad *trainer.NonFiniteError
-	if !errors.As(err, &bad) || bad.Shard >= 0 {
-		return nil
+	if errors.As(err, &bad) {
+		only = bad.Shard
 	}
-	r, _, err := f.now(ctx)
-	if err != nil {
-		return nil //nolint:nilerror // the round is over: somebody else has told
+	phase := trainer.Backward
+	if f.kind == wire.Evaluate {
+		phase = trainer.Embed
 	}
-	for _, l := range r.Leases {
-		if l.Worker == f.id {
-			m := wire.Report{Phase: uint8(trainer.Backward), Attempt: r.Attempt, Shard: l.Lo, Epoch: l.Epoch, NonFinite: true}
-			_, _ = f.ledger.settle(ctx, m) // it fails only with the round
+	for told := [2]int64{-1}; ; {
+		r, changed, err := f.now(ctx)
+		if err != nil {
+			return
+		}
+		for _, l := range r.Leases {
+			if l.Worker != f.id || only >= 0 && (only < l.Lo || only >= l.Hi) {
+				continue
+			}
+			if under := [2]int64{r.Term(), l.Epoch}; told != under {
+				m := wire.Report{Phase: uint8(phase), Attempt: r.Attempt, Shard: max(only, l.Lo), Epoch: l.Epoch, NonFinite: true}
+				if _, err := f.ledger.settle(ctx, m); err != nil {
+					return
+				}
+				told = under
+			}
 			break
 		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
 	}
-	return nil
 }
 
 // Close implements trainer.Fleet.
@@ -102,9 +120,20 @@ func (f *fleet) superseded(r *wire.Round) error {
 	return nil
 }
 
-// describe lists this worker's shards of a closing.
+// describe lists this worker's shards of a closing. A complete one needs no sum, which may stay as it is.
 func (f *fleet) describe(c *wire.Closing) trainer.Closing {
-	out := trainer.Closing{Number: c.Number, Maxima: c.Maxima}
+	out := trainer.Closing{Number: c.Number, Maxima: c.Maxima, Loss: c.Loss}
+	if c.Complete {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for w := range f.begun {
+			if w.phase == trainer.Backward {
+				out.Shards = append(out.Shards, w.shard)
+			}
+		}
+		slices.Sort(out.Shards)
+		return out
+	}
 	for shard := range len(f.header.Tokens) {
 		for _, x := range c.Cover {
 			if x.Worker == f.id && within(x.Shards, shard) {

@@ -34,10 +34,9 @@ func (s *session) evaluate(ctx context.Context, r *wire.Round) (bool, error) {
 			began := time.Now()
 			rows, err := j.trainer.Embed(shard)
 			if errors.Is(err, trainer.ErrNonFinite) {
-				s.evaluated = r.Number
 				s.log.Error("evaluation stopped", "suite", r.Suite, "err", err)
-				_, _ = f.Done(rctx, trainer.Done{Shard: shard.Index, NonFinite: true})
-				return false, nil
+				f.confess(rctx, err) // the leader fails the run
+				return s.left(ctx, rctx, err)
 			}
 			if err != nil {
 				return false, fmt.Errorf("evaluate suite %d: embed shard %d: %w", r.Suite, shard.Index, err)

@@ -48,7 +48,7 @@ func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 	j.board = newBoard(j.log)
 	j.shelf = newShelf(a.Link, info.ID, timeout, j.log)
 	j.copies = newCopies(timeout)
-	j.saver = newSaver(a, j.run, j.kick)
+	j.saver = newSaver(a, j.run, timeout, j.kick)
 	return j
 }
 

@@ -11,15 +11,13 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer"
 )
 
-// again is how long after a failed checkpoint it is tried again, while it is still asked for.
-const again = 10 * time.Second
-
 // saver writes checkpoints beside the steps: the driver takes the copy between two steps, the writing never holds it
 // up. Only one is written at a time.
 type saver struct {
 	agent *Agent
 	run   Run
 	kick  func()
+	again time.Duration // after a failure, when the checkpoint is still asked for, it is tried again
 
 	ctx     context.Context // of writing: it ends when the job is closed
 	cancel  context.CancelFunc
@@ -33,8 +31,8 @@ type saver struct {
 	failed time.Time
 }
 
-func newSaver(a *Agent, run Run, kick func()) *saver {
-	s := &saver{agent: a, run: run, kick: kick}
+func newSaver(a *Agent, run Run, again time.Duration, kick func()) *saver {
+	s := &saver{agent: a, run: run, again: again, kick: kick}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -91,7 +89,7 @@ func (s *saver) begin(step int64, worker string) {
 		s.result = &wire.Saved{Run: s.run.ID, Step: step, Err: "this worker has no writer of checkpoints"}
 		return
 	}
-	if s.result != nil && s.result.Step == step && (s.result.Err == "" || time.Since(s.failed) < again) {
+	if s.result != nil && s.result.Step == step && (s.result.Err == "" || time.Since(s.failed) < s.again) {
 		return
 	}
 	s.active = true
@@ -128,10 +126,10 @@ func (s *saver) outcome(step int64) *wire.Saved {
 }
 
 // save follows the rounds: it starts the checkpoints that this worker is asked for, from the copies that the driver
-// took, and tells the leader of each what came of it, again when the leader changes.
+// took, and tells the leader of each what came of it: again when the leader changes, and when it still asks after a while.
 func (s *session) save(ctx context.Context) {
 	saver := s.job.saver
-	told := map[string]bool{} // step, term and outcome that were told
+	told, at := "", time.Time{} // step, term and outcome that were told last, and when
 	tick := time.NewTicker(max(s.timeout/4, 5*time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -140,14 +138,14 @@ func (s *session) save(ctx context.Context) {
 			step := r.Save.Step
 			saver.begin(step, s.id)
 			m := saver.outcome(step)
-			if at := s.started.Load().at(); m == nil && at > step && !saver.holds(step) {
-				m = &wire.Saved{Run: r.Run, Step: step, Err: fmt.Sprintf("parameters of step %d are gone: this worker is at step %d", step, at)}
+			if now := s.started.Load().at(); m == nil && now > step && !saver.holds(step) {
+				m = &wire.Saved{Run: r.Run, Step: step, Err: fmt.Sprintf("parameters of step %d are gone: this worker is at step %d", step, now)}
 			}
 			if m != nil {
 				m.Worker = s.id
 				name := fmt.Sprint(step, r.Term(), m.Err, m.Manifest, saver.failedAt())
-				if !told[name] && s.tellSaved(ctx, m) {
-					told[name] = true
+				if (name != told || time.Since(at) > 2*s.timeout) && s.tellSaved(ctx, m) {
+					told, at = name, time.Now()
 				}
 			}
 		}

@@ -28,7 +28,7 @@ type session struct {
 	// Only the driver uses these.
 	confirmed confirmed
 	evaluated int64 // Evaluate round whose result is accepted
-	broken    int64 // Train round that ended with a non-finite value
+	unloaded  int   // times in a row that a checkpoint was not loaded
 }
 
 // confirmed says which Applied was sent last, and when.
@@ -40,7 +40,7 @@ type confirmed struct {
 func newSession(a *Agent, id string, w *wire.Welcome) *session {
 	s := &session{
 		Agent: a, id: id, timeout: w.FailureTimeout, view: newView(), runs: make(chan *wire.RunInfo, 1),
-		evaluated: -1, broken: -1, log: a.Log.With("worker", id),
+		evaluated: -1, log: a.Log.With("worker", id),
 	}
 	if s.timeout <= 0 {
 		s.timeout = time.Second
@@ -271,7 +271,7 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 		return false, nil
 	case over(r):
 		return false, nil
-	case r.Kind == wire.Train && j.steps == r.Step && s.broken != r.Number:
+	case r.Kind == wire.Train && j.steps == r.Step:
 		return s.step(ctx, r)
 	case r.Kind == wire.Evaluate && j.steps == r.Step && s.evaluated != r.Number:
 		return s.evaluate(ctx, r)

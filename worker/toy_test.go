@@ -35,6 +35,7 @@ type toy struct {
 	pause            time.Duration // per shard
 	corrupt          int64         // the step whose update goes wrong; 0 = none
 	erratic          int64         // gradients of every so many steps are inflated; 0 = none
+	blind            bool          // the embeddings of shard 4 are not finite
 	language         bool          // no embeddings are gathered: a language objective
 	corrected        int
 }
@@ -71,6 +72,9 @@ func (t *toy) Restore(s trainer.State) error {
 func (t *toy) Digest() string { return wire.DigestRows(nil, slices.Concat(t.w, t.m, t.v)) }
 
 func (t *toy) Embed(shard *data.Shard) ([]float32, error) {
+	if t.blind && shard.Index == 4 {
+		return nil, &trainer.NonFiniteError{Step: t.steps, Shard: shard.Index, What: "an embedding"}
+	}
 	rows := make([]float32, len(shard.Texts)*width)
 	for k, x := range shard.Texts {
 		for _, id := range x.Tokens {

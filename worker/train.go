@@ -30,9 +30,9 @@ func (s *session) step(ctx context.Context, r *wire.Round) (bool, error) {
 	defer f.start(rctx)()
 	out, err := safely(s.log, r.Step, func() (trainer.Outcome, error) { return j.trainer.Step(rctx, header, r.Step, f) })
 	if errors.Is(err, trainer.ErrNonFinite) {
-		s.broken = r.Number // the report tells the leader, which fails the run
 		s.log.Error("step stopped", "err", err)
-		return false, f.confess(rctx, err)
+		f.confess(rctx, err) // the leader fails the run
+		return s.left(ctx, rctx, err)
 	}
 	if err != nil {
 		return s.abandoned(ctx, rctx, err)
@@ -113,7 +113,8 @@ func (s *session) takeTotal(ctx context.Context, r *wire.Round) (bool, error) {
 		Others: others(r, s.id), Share: true,
 	})
 	cancel()
-	if errors.Is(err, collective.ErrGone) {
+	now, _ := s.view.now()
+	if errors.Is(err, collective.ErrGone) || err != nil && ctx.Err() == nil && now.Number > r.Number+remembered {
 		s.log.Info("total is no longer kept; the state is copied again", "step", r.Step)
 		j.now(-1, "")
 		return true, nil
@@ -179,6 +180,10 @@ func (s *session) follow(ctx context.Context, r *wire.Round, me *wire.Member) (b
 	return true, nil
 }
 
+// loads is how often in a row a checkpoint is loaded in vain before the worker gives up. The leader has verified it, so
+// what is wrong is here, and trying on would keep the run waiting without a word.
+const loads = 5
+
 // load restores the checkpoint that the round starts from, or the initial parameters.
 func (s *session) load(ctx context.Context, r *wire.Round) (bool, error) {
 	j := s.job
@@ -207,9 +212,13 @@ func (s *session) load(ctx context.Context, r *wire.Round) (bool, error) {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
+		if s.unloaded++; s.unloaded >= loads {
+			return false, fmt.Errorf("load checkpoint %s, try %d: %w", r.Resume, s.unloaded, err)
+		}
 		s.log.Error("checkpoint not loaded; trying again", "path", r.Resume, "err", err)
-		return false, sleep(ctx, s.timeout)
+		return true, sleep(ctx, s.timeout)
 	}
+	s.unloaded = 0
 	s.log.Info("checkpoint loaded", "path", r.Resume, "step", state.Step)
 	return true, nil
 }

@@ -41,7 +41,7 @@ func (v *view) offer(r *wire.Round) {
 	}
 	for step, c := range v.closed {
 		withdrawn := r.Kind == wire.Train && c.Number == r.Number && r.Closing == nil
-		again := step >= r.Step && c.Number != r.Number // the run was taken back to an earlier step
+		again := step >= r.Step && (c.Number != r.Number || r.Kind != wire.Train) // given up: the step is executed again
 		if step < r.Step-remembered || withdrawn || again {
 			delete(v.closed, step)
 		}
