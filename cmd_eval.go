@@ -127,12 +127,19 @@ func (e *evaluation) command(cmd *cobra.Command, checkpoint string, suites []str
 
 // fill takes from the model what the flags leave open, and returns the model's name for people.
 func (e *evaluation) fill(model *encode.Encoder, path string) (name string, err error) {
-	for flag, instruction := range map[string]*string{"instruction": &e.query, "document-instruction": &e.document} {
-		if *instruction != "" {
-			*instruction += ": " // as in training
+	for _, x := range []struct {
+		flag, role string
+		prompt     *string
+	}{{"instruction", "query", &e.query}, {"document-instruction", "document", &e.document}} {
+		own, ok := model.Prompts[x.role]
+		if !ok {
+			own = model.Prompts[model.DefaultPrompt]
 		}
-		if role := map[string]string{"instruction": "query", "document-instruction": "document"}[flag]; !e.given(flag) {
-			*instruction = model.Prompts[role]
+		switch {
+		case !e.given(x.flag):
+			*x.prompt = own
+		case *x.prompt != "":
+			*x.prompt += ": " // as in training
 		}
 	}
 	const long = 512 // a model's own limit is often that of its positions: 32,768 and more
