@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,10 @@ func configCommand() *cobra.Command {
 			Short:   "A run file to start from",
 			Example: "  counterpoint config example > run.yaml",
 			Args:    cobra.NoArgs,
-			Run:     func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), configs.Example) },
+			Run:     func(cmd *cobra.Command, _ []string) {
+				// Its data is the quickstart's, and after a quickstart it runs where it stands.
+				fmt.Fprint(cmd.OutOrStdout(), strings.ReplaceAll(configs.Example, "../quickstart/", "runs/quickstart/data/"))
+			},
 		},
 		&cobra.Command{
 			Use:     "check RUN.yaml",

@@ -173,11 +173,12 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 		record.Rows = append(record.Rows, row)
 	}
 	page := filepath.Join(p.dir, "report.html")
-	if err := writeReport(page, report.Document{Title: p.config.Name, Note: outcome.Reason, Runs: []*report.Record{record}}); err != nil {
-		return err
+	written := writeReport(page, report.Document{Title: p.config.Name, Note: outcome.Reason, Runs: []*report.Record{record}})
+	if written != nil { // a full disk takes nothing from the run
+		written = fmt.Errorf("write the report (once that is mended: counterpoint report %s): %w", quoted(relative(p.dir)), written)
 	}
 	if asJSON {
-		return ended(outcome, nil)
+		return ended(outcome, written)
 	}
 	out := cmd.OutOrStdout()
 	if rows := record.Results(); len(rows) > 0 {
@@ -189,11 +190,13 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 	if n := len(record.Saves); n > 0 {
 		fmt.Fprintf(out, "checkpoint  %s\n", relative(record.Saves[n-1].Path))
 	}
-	fmt.Fprintf(out, "report      %s\n", relative(page))
+	if written == nil {
+		fmt.Fprintf(out, "report      %s\n", relative(page))
+	}
 	if outcome.State == fsm.Paused {
 		fmt.Fprintf(out, "paused after step %d (%s); go on with: %s\n", outcome.Step, outcome.Reason, again)
 	}
-	return ended(outcome, nil)
+	return ended(outcome, written)
 }
 
 // bm25Row is the honest reference beside a model's rows.

@@ -55,6 +55,9 @@ func (j *journal) add(e Event) {
 	}
 	if err != nil && !j.full {
 		j.log.Warn("event not written", "file", j.file.Name(), "error", err)
+		if j.tell != nil {
+			j.tell(Event{Time: e.Time, Kind: Warning, Run: e.Run, Step: e.Step, Steps: e.Steps, Reason: fmt.Sprintf("the report will lack what happens from now on: %v", err)})
+		}
 	}
 	j.full = err != nil
 }

@@ -33,3 +33,19 @@ func TestJournalAfterATornLine(t *testing.T) {
 		t.Errorf("the file has lines %q, want the torn one alone on line 2, then two whole ones", lines)
 	}
 }
+
+// A full disk is said aloud once, and the run goes on.
+func TestJournalOfAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no /dev/full: ", err)
+	}
+	var told []Event
+	j := &journal{file: full, log: slog.New(slog.DiscardHandler), tell: func(e Event) { told = append(told, e) }}
+	for range 3 {
+		j.add(Event{Kind: StepCommitted})
+	}
+	if len(told) != 4 || told[1].Kind != Warning || !strings.Contains(told[1].Reason, "no space left") {
+		t.Errorf("told of %+v, want three steps and, after the first, one warning of a full disk", told)
+	}
+}
