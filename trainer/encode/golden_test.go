@@ -159,22 +159,30 @@ func TestGoldenSentence(t *testing.T) {
 	}
 }
 
+// adapters returns the folders of the golden PEFT adapters.
+func adapters(t *testing.T) (dirs []string) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(golden.Dir(t, "lora"), "*", "adapter_config.json"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no adapters: %v", err)
+	}
+	for _, path := range paths {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	return dirs
+}
+
 // TestGoldenAdapters: every PEFT adapter over its base, merged, with both masks.
 func TestGoldenAdapters(t *testing.T) {
 	bases := golden.Dir(t, "backbones")
-	folders, err := filepath.Glob(filepath.Join(golden.Dir(t, "lora"), "*", "adapter_config.json"))
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("no adapters: %v", err)
-	}
-	for _, path := range folders {
-		dir := filepath.Dir(path)
+	for _, dir := range adapters(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			want := fixture(t, filepath.Join(dir, "expected.safetensors"))
 			texts := packed(t, want, "")
 			var config struct {
 				Base string `json:"base_model_name_or_path"`
 			}
-			text, err := os.ReadFile(path)
+			text, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
 			if err != nil {
 				t.Fatal(err)
 			}

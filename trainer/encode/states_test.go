@@ -17,12 +17,7 @@ const stateTolerance = 5e-5
 // and those after PEFT's own merge.
 func TestGoldenAdapterStates(t *testing.T) {
 	bases := golden.Dir(t, "backbones")
-	folders, err := filepath.Glob(filepath.Join(golden.Dir(t, "lora"), "*", "adapter_config.json"))
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("no adapters: %v", err)
-	}
-	for _, path := range folders {
-		dir := filepath.Dir(path)
+	for _, dir := range adapters(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			want := fixture(t, filepath.Join(dir, "expected.safetensors"))
 			adapter, err := hub.OpenAdapter(dir)
