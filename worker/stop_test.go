@@ -1,0 +1,51 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A run is stopped at random moments: before a worker is ready, in evaluations, in repeated attempts, twice in a row. It
+// pauses in the time of a round, goes on when it is resumed, and the ledger is the undisturbed one.
+func TestNodeStopsAtAnyMoment(t *testing.T) {
+	for _, language := range []bool{false, true} {
+		t.Run(fmt.Sprint("language=", language), func(t *testing.T) {
+			leaks(t)
+			r := rand.New(rand.NewPCG(seeded(t), 5))
+			o := newOffice(t, 60)
+			o.options.Feed = toyFeed{language}
+			o.options.Resume = true
+			o.change = append(o.change, func(t *toy) { t.erratic, t.language = 2, language })
+			for life := 0; ; life++ {
+				o.open()
+				for i := range r.IntN(4) {
+					o.hire(fmt.Sprint("w", life, "-", i))
+				}
+				if life > 12 {
+					o.hire("last")
+					break
+				}
+				time.Sleep(time.Duration(r.IntN(120)) * time.Millisecond)
+				stopped := time.Now()
+				o.node.Stop("test")
+				if r.IntN(3) == 0 {
+					o.node.Stop("again")
+				}
+				select {
+				case err := <-o.done:
+					o.done <- err
+					if err != nil && !strings.Contains(err.Error(), "run is paused") {
+						t.Fatal(err)
+					}
+				case <-time.After(4 * officeTimeout):
+					t.Fatalf("life %d: not paused %v after Stop: %+v", life, time.Since(stopped), o.node.State().Runs[0])
+				}
+				o.close()
+			}
+			o.check()
+		})
+	}
+}
