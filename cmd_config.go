@@ -46,8 +46,9 @@ func configCommand() *cobra.Command {
 			Short:   "A run file to start from",
 			Example: "  counterpoint config example > run.yaml",
 			Args:    cobra.NoArgs,
-			Run:     func(cmd *cobra.Command, _ []string) {
+			Run: func(cmd *cobra.Command, _ []string) {
 				// Its data is the quickstart's, and after a quickstart it runs where it stands.
+				fmt.Fprintln(cmd.OutOrStdout(), "# Its data is what `counterpoint quickstart` leaves in this folder: try it so, then name your own.")
 				fmt.Fprint(cmd.OutOrStdout(), strings.ReplaceAll(configs.Example, "../quickstart/", "runs/quickstart/data/"))
 			},
 		},

@@ -18,6 +18,7 @@ type saver struct {
 	run   Run
 	kick  func()
 	again time.Duration // after a failure, when the checkpoint is still asked for, it is tried again
+	news  chan struct{} // holds one: a copy was taken, or a writing ended
 
 	ctx     context.Context // of writing: it ends when the job is closed
 	cancel  context.CancelFunc
@@ -32,7 +33,7 @@ type saver struct {
 }
 
 func newSaver(a *Agent, run Run, again time.Duration, kick func()) *saver {
-	s := &saver{agent: a, run: run, again: again, kick: kick}
+	s := &saver{agent: a, run: run, again: again, kick: kick, news: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -75,6 +76,15 @@ func (s *saver) copy(r *wire.Round, worker string, j *job) {
 		state := j.trainer.State()
 		s.state, s.digest = &state, j.digest
 		s.result, s.failed = nil, time.Time{}
+		s.wake()
+	}
+}
+
+// wake lets the session's save look again.
+func (s *saver) wake() {
+	select {
+	case s.news <- struct{}{}:
+	default:
 	}
 }
 
@@ -111,6 +121,7 @@ func (s *saver) begin(step int64, worker string) {
 		}
 		s.mu.Unlock()
 		s.kick()
+		s.wake()
 	})
 }
 
@@ -151,6 +162,7 @@ func (s *session) save(ctx context.Context) {
 		}
 		select {
 		case <-changed:
+		case <-saver.news:
 		case <-tick.C:
 		case <-ctx.Done():
 			return

@@ -27,8 +27,9 @@ type session struct {
 
 	// Only the driver uses these.
 	confirmed confirmed
-	evaluated int64 // Evaluate round whose result is accepted
-	unloaded  int   // times in a row that a checkpoint was not loaded
+	evaluated int64         // Evaluate round whose result is accepted
+	unloaded  int           // times in a row that a checkpoint was not loaded
+	rests     wire.RunState // said last: why there is nothing to do; "" = there is
 }
 
 // confirmed says which Applied was sent last, and when.
@@ -138,7 +139,9 @@ func (s *session) beat(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			if !lost {
+			if r, _ := s.view.now(); !lost && r != nil && ended(r) {
+				s.log.Info("the coordinator has left; waiting for the next one")
+			} else if !lost {
 				s.log.Warn("no coordinator answers; the work goes on", "err", err)
 			}
 			lost = true
@@ -254,8 +257,13 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 		return false, errOver
 	}
 	if ended(r) || r.State == wire.Paused {
+		if s.rests != r.State {
+			s.log.Info("the run is "+string(r.State), "step", r.Step, "reason", r.Reason)
+		}
+		s.rests = r.State
 		return false, s.idle(r)
 	}
+	s.rests = ""
 	j.saver.copy(r, s.id, j)
 	if err := s.idle(r); err != nil {
 		return false, err
