@@ -87,7 +87,7 @@ func newSeries(t testing.TB) (*Series, string) {
 func TestNewLocal(t *testing.T) {
 	series := &Series{Store: NewLocal(t.TempDir())}
 	mustWrite(t, series, fullSnapshot(1))
-	if e, damaged, err := series.Newest(context.Background(), "", nil); err != nil || e.Step != 1 || len(damaged) > 0 {
+	if e, damaged, err := series.Newest(context.Background()); err != nil || e.Step != 1 || len(damaged) > 0 {
 		t.Errorf("Newest() = %v, %v, %v, want step 1", e, damaged, err)
 	}
 }
@@ -219,7 +219,7 @@ func TestList(t *testing.T) {
 func TestNewest(t *testing.T) {
 	ctx := context.Background()
 	series, dir := newSeries(t)
-	if _, _, err := series.Newest(ctx, "", nil); !errors.Is(err, ErrNone) {
+	if _, _, err := series.Newest(ctx); !errors.Is(err, ErrNone) {
 		t.Errorf("Newest() of nothing = %v, want %v", err, ErrNone)
 	}
 	mustWrite(t, series, fullSnapshot(1))
@@ -234,21 +234,26 @@ func TestNewest(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e, damaged, err := series.Newest(ctx, "1d", nil)
+	e, damaged, err := series.Newest(ctx)
 	if err != nil || e.Step != 2 {
 		t.Errorf("Newest() = step %d, %v, want step 2", e.Step, err)
 	}
 	if len(damaged) != 1 || !strings.Contains(damaged[0].Error(), Name(3)) || !strings.Contains(damaged[0].Error(), OptimizerName) {
 		t.Errorf("damaged = %v, want one error that names %s and %s", damaged, Name(3), OptimizerName)
 	}
-	var mismatch *IdentityError
-	_, _, err = series.Newest(ctx, "2e", []byte(`{"train":{"seed":43,"batch":8},"data":[{"path":"a"},{"path":"b"}]}`))
-	if !errors.As(err, &mismatch) {
-		t.Fatalf("Newest() of another identity = %v, want an IdentityError", err)
+}
+
+func TestDifferencesOfACheckpoint(t *testing.T) {
+	series, dir := newSeries(t)
+	mustWrite(t, series, fullSnapshot(1))
+	s, err := Load(t.Context(), filepath.Join(dir, Name(1)))
+	if err != nil {
+		t.Fatal(err)
 	}
+	got := Differences(s.Spec, []byte(`{"train":{"seed":43,"batch":8},"data":[{"path":"a"},{"path":"b"}]}`))
 	want := []string{`data[1].path: not set in the checkpoint, "b" now`, "train.seed: 42 in the checkpoint, 43 now"}
-	if !slices.Equal(mismatch.Differences, want) {
-		t.Errorf("Differences = %q, want %q", mismatch.Differences, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("Differences() = %q, want %q", got, want)
 	}
 }
 

@@ -139,7 +139,7 @@ func testFault(ctx context.Context, t *testing.T, mode faulty, replacing bool, a
 		return true
 	}
 	if err == nil { // a rename that failed once was tried another way
-		if e, _, err := healthy.Newest(ctx, "", nil); err != nil || e.Step != 2 {
+		if e, _, err := healthy.Newest(ctx); err != nil || e.Step != 2 {
 			t.Errorf("%v at operation %d: Write() saw no error, but Newest() = %v, %v", mode.fault, at, e, err)
 		}
 	} else if !mode.short && !errors.Is(err, mode.fault) {
@@ -150,7 +150,7 @@ func testFault(ctx context.Context, t *testing.T, mode faulty, replacing bool, a
 			t.Fatal(err)
 		}
 	}
-	if e, _, err := healthy.Newest(ctx, "", nil); err != nil || e.Step != 1 && e.Step != 2 {
+	if e, _, err := healthy.Newest(ctx); err != nil || e.Step != 1 && e.Step != 2 {
 		t.Errorf("%v at operation %d: Newest() = %v, %v", mode.fault, at, e, err)
 	}
 	left, err := os.ReadDir(dir)
@@ -163,7 +163,7 @@ func testFault(ctx context.Context, t *testing.T, mode faulty, replacing bool, a
 		}
 	}
 	mustWrite(t, healthy, fullSnapshot(2))
-	if e, damaged, err := healthy.Newest(ctx, "", nil); err != nil || e.Step != 2 || len(damaged) > 0 {
+	if e, damaged, err := healthy.Newest(ctx); err != nil || e.Step != 2 || len(damaged) > 0 {
 		t.Errorf("%v at operation %d: after the next attempt Newest() = step %d, %v, %v", mode.fault, at, e.Step, damaged, err)
 	}
 	return false

@@ -45,7 +45,7 @@ func Find(ctx context.Context, path string, log *slog.Logger) (string, error) {
 	if err != nil || dir == "" {
 		return path, err
 	}
-	entry, damaged, err := (&Series{Store: NewLocal(dir)}).Newest(ctx, "", nil)
+	entry, damaged, err := (&Series{Store: NewLocal(dir)}).Newest(ctx)
 	if log != nil {
 		for _, d := range damaged {
 			log.Warn("a damaged checkpoint is left out", "error", d)

@@ -173,9 +173,8 @@ func (e *Entry) inspect(ctx context.Context, store Store, deep bool) {
 var ErrNone = errors.New("no usable checkpoint")
 
 // Newest returns the newest checkpoint that is intact, and an error for each newer one that is not: the caller warns
-// with them. ErrNone if there is none. identity and spec are those of the run that wants to go on: if the newest intact
-// checkpoint is of another run, the error is an *IdentityError that shows what differs; "" accepts any.
-func (s *Series) Newest(ctx context.Context, identity string, spec []byte) (e Entry, damaged []error, err error) {
+// with them. ErrNone if there is none.
+func (s *Series) Newest(ctx context.Context) (e Entry, damaged []error, err error) {
 	entries, err := s.List(ctx, false)
 	if err != nil {
 		return Entry{}, nil, err
@@ -191,20 +190,7 @@ func (s *Series) Newest(ctx context.Context, identity string, spec []byte) (e En
 			damaged = append(damaged, e.Err)
 			continue
 		}
-		if identity != "" && e.Manifest.Identity != identity {
-			return e, damaged, s.mismatch(ctx, e, identity, spec)
-		}
 		return e, damaged, nil
 	}
 	return Entry{}, damaged, ErrNone
-}
-
-func (s *Series) mismatch(ctx context.Context, e Entry, identity string, spec []byte) error {
-	out := &IdentityError{Name: e.Name, Have: e.Manifest.Identity, Want: identity}
-	if dir, err := s.Store.Dir(ctx, e.Name); err == nil && len(spec) > 0 {
-		if st, err := readState(dir); err == nil {
-			out.Differences = Differences(st.Spec, spec)
-		}
-	}
-	return out
 }

@@ -28,7 +28,7 @@ func TestEveryDamageIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := func(what string) {
-			if _, damaged, err := series.Newest(ctx, "", nil); !errors.Is(err, ErrNone) || len(damaged) != 1 {
+			if _, damaged, err := series.Newest(ctx); !errors.Is(err, ErrNone) || len(damaged) != 1 {
 				t.Errorf("%s: %s: Newest() = %v, %v, want %v and the fault", name, what, damaged, err, ErrNone)
 			}
 		}
@@ -65,7 +65,7 @@ func TestEveryDamageIsFound(t *testing.T) {
 			found(e.Name() + " removed")
 			write(t, path, content)
 		}
-		if _, damaged, err := series.Newest(ctx, "", nil); err != nil || len(damaged) > 0 {
+		if _, damaged, err := series.Newest(ctx); err != nil || len(damaged) > 0 {
 			t.Errorf("%s: Newest() of the mended checkpoint = %v, %v", name, damaged, err)
 		}
 	}
