@@ -108,9 +108,9 @@ func (p *prepared) planModel(s *sheet, m *measured) {
 }
 
 func (p *prepared) planData(s *sheet, stats data.Stats) {
-	for i, x := range stats.Sources {
-		line := fmt.Sprintf("%s: %s rows, %s tokens in %s texts an epoch, the longest text has %s",
-			x.Name, grouped(x.Rows), count(x.Tokens), grouped(x.Texts), grouped(x.Longest))
+	for _, x := range stats.Sources {
+		line := fmt.Sprintf("%s: %s rows in the format %s, %s tokens in %s texts an epoch, the longest text has %s",
+			x.Name, grouped(x.Rows), x.Format, count(x.Tokens), grouped(x.Texts), grouped(x.Longest))
 		if len(stats.Sources) > 1 {
 			line += fmt.Sprintf(", %.0f %% of the draws", 100*x.Share)
 		}
@@ -121,8 +121,11 @@ func (p *prepared) planData(s *sheet, stats data.Stats) {
 		for _, fault := range x.Faults[:min(len(x.Faults), listed)] {
 			s.row("data", "    %s", fault)
 		}
-		if source := p.config.Data[i]; source.Limit > 0 {
-			s.row("data", "  of the file only the first %s rows", grouped(source.Limit))
+		if x.Limit > 0 {
+			s.row("data", "  of the file only the first %s rows", grouped(x.Limit))
+		}
+		if x.Unjudged > 0 {
+			s.row("data", "  %s left out", plural(x.Unjudged, "query without a relevant document is", "queries without a relevant document are"))
 		}
 	}
 }

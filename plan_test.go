@@ -51,6 +51,31 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// The format is told from the rows and shown; naming it changes neither data nor identity.
+func TestDryRunNamesFormat(t *testing.T) {
+	file := testRun(t, testLoRA)
+	pairs := filepath.Join(filepath.Dir(file), "pairs.jsonl")
+	text, err := os.ReadFile(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := strings.ReplaceAll(string(text), `"negatives"`, `"negative"`)
+	write(t, pairs, echo)
+	var runs []string
+	for _, data := range []string{"{path: pairs.jsonl}", "{path: pairs.jsonl, format: echo}"} {
+		code, out, errs := command(t, "train", file, "--dry-run", "--set", "data=["+data+"]")
+		if code != 0 {
+			t.Fatalf("train --dry-run = %d: %s", code, errs)
+		}
+		wants(t, "the plan", out, "rows in the format echo, ")
+		first, _, _ := strings.Cut(out, "\n")
+		runs = append(runs, first)
+	}
+	if runs[0] != runs[1] {
+		t.Errorf("the run is %q with the format told and %q with it named", runs[0], runs[1])
+	}
+}
+
 // Lines that are skipped are counted and shown.
 func TestDryRunNamesFaults(t *testing.T) {
 	file := testRun(t, testLoRA)

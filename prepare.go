@@ -129,6 +129,7 @@ func (p *prepared) identity() (settings []byte, digest string, err error) {
 	sources := slices.Clone(p.config.Data)
 	for i := range sources {
 		sources[i].Path = filepath.Base(sources[i].Path)
+		sources[i].Format = "" // told or written: the data's digest has it
 	}
 	settings, err = json.Marshal(struct {
 		Trainer any    `json:"trainer"`

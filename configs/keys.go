@@ -1,5 +1,7 @@
 package configs
 
+import "github.com/counterpoint-ml/counterpoint/data"
+
 // A Key describes one key of the YAML file: the schema is the table below, and everything that knows about
 // keys (decoding, explanations, the JSON Schema, the environment) reads it from there.
 type Key struct {
@@ -33,12 +35,13 @@ var Keys = []Key{
 	{Path: "model.lora.rslora", Type: "bool", Default: false, Doc: "Scale by alpha/sqrt(r).", Example: "false"},
 	{Path: "model.lora.targets", Type: "strings", Allowed: []string{"all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, Doc: "Linear layers that get an adapter; left out: all seven.", Example: "[q_proj, v_proj]"},
 
-	{Path: "data", Type: "list", Needed: true, Doc: "Sources of training pairs; each is a file of JSON lines {task, query, positive, negatives}."},
-	{Path: "data[].path", Type: "string", Needed: true, Doc: "JSONL or JSONL.gz file, relative to the YAML file.", Example: "pairs.jsonl.gz"},
+	{Path: "data", Type: "list", Needed: true, Doc: "Sources of training pairs: files of JSON lines, ours being {task, query, positive, negatives}, or those of other trainers (data[].format)."},
+	{Path: "data[].path", Type: "string", Needed: true, Doc: "JSONL or JSONL.gz file, a folder of them (a source each), or a folder in BEIR layout (its qrels/train.tsv; or the path of other judgments there); relative to the YAML file.", Example: "pairs.jsonl.gz"},
 	{Path: "data[].name", Type: "string", Doc: "Name in plans and reports; left out: the file's name.", Example: "debian"},
+	{Path: "data[].format", Type: "string", Allowed: data.Formats, Doc: "Layout of the rows; left out: told from the keys of the first row, and printed in the plan.", Example: "tevatron"},
 	{Path: "data[].instruction", Type: "string", Doc: "Put in front of each query as `instruction: `; left out: the row's own task; a single dash for none.", Example: "Given a query, retrieve the package it describes"},
 	{Path: "data[].document_instruction", Type: "string", Doc: "Put in front of each document.", Example: ""},
-	{Path: "data[].limit", Type: "int", Default: 0, Min: 0, Doc: "Use only the first N rows; 0 = all.", Example: "8000"},
+	{Path: "data[].limit", Type: "int", Default: 0, Min: 0, Doc: "Use only the first N rows (of each file of a folder); 0 = all.", Example: "8000"},
 	{Path: "data[].weight", Type: "float", Default: 0.0, Min: 0.0, Doc: "How often a step draws from this source, relative to the others; 0 = its number of rows.", Example: "2"},
 	{Path: "data[].on_error", Type: "string", Default: "refuse", Allowed: []string{"refuse", "skip"}, Doc: "A bad line stops the run (refuse), or is left out and counted (skip).", Example: "skip"},
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,7 +50,7 @@ func parseBEIR(line []byte, query bool) (record, error) {
 		return record{}, err
 	}
 	for _, key := range []string{"_id", "text"} {
-		if !contains(have, key) {
+		if !slices.Contains(have, key) {
 			return record{}, &keyError{key: key, problem: fmt.Sprintf("missing; _id and text are needed, and title is allowed (found %s)", list(append(have, unknown...))), at: -1}
 		}
 	}

@@ -22,7 +22,9 @@ const indexVersion = "counterpoint index 1\n"
 
 // fileSpec is all that decides a file's index.
 type fileSpec struct {
-	Kind        string // pairs | corpus | queries
+	Kind        string // pairs | corpus | queries | documents of a format
+	Format      string `json:",omitempty"` // of pairs; "" = our own
+	Joined      string `json:",omitempty"` // digest of the files that the rows refer to
 	Content     string // SHA-256 of the file's bytes
 	Limit       int
 	OnError     string
@@ -156,6 +158,7 @@ func loadIndex(path, base string) (*index, *os.File, error) {
 // indexHeader is the fixed part of an index file, as JSON on its second line.
 type indexHeader struct {
 	Rows, Texts, Skipped int
+	Unjudged             int `json:",omitempty"`
 	Faults               []string
 	Copied               int64
 	IDs                  int // bytes of the ids, each ended by LF
@@ -167,7 +170,7 @@ func (x *index) marshal() []byte {
 	if len(x.ids) == 0 {
 		ids = ""
 	}
-	head, err := json.Marshal(indexHeader{x.rows(), len(x.hashes), x.skipped, x.faults, x.copied, len(ids)})
+	head, err := json.Marshal(indexHeader{x.rows(), len(x.hashes), x.skipped, x.unjudged, x.faults, x.copied, len(ids)})
 	if err != nil {
 		panic(err) // integers and strings only
 	}
@@ -204,7 +207,7 @@ func decodeIndex(raw []byte) (*index, error) {
 	x := &index{
 		offsets: make([]int64, h.Rows), sizes: make([]uint32, h.Rows), lines: make([]uint32, h.Rows), first: make([]uint32, h.Rows+1),
 		positives: make([]uint16, h.Rows), hashes: make([]uint64, h.Texts), lengths: make([]uint32, h.Texts),
-		skipped: h.Skipped, faults: h.Faults, copied: h.Copied,
+		skipped: h.Skipped, unjudged: h.Unjudged, faults: h.Faults, copied: h.Copied,
 	}
 	r := bytes.NewReader(rest)
 	for _, column := range []any{x.offsets, x.sizes, x.lines, x.first, x.positives, x.hashes, x.lengths} {

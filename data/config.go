@@ -5,12 +5,13 @@ const NoInstruction = "-"
 
 // Source is one entry under data: in a run.
 type Source struct {
-	Path        string  `yaml:"path" json:"path"`                                                     // JSONL or JSONL.gz
+	Path        string  `yaml:"path" json:"path"`                                                     // file of JSON lines, plain or gzip; folder of them; folder in BEIR layout or one of its qrels/*.tsv
 	Name        string  `yaml:"name,omitempty" json:"name,omitempty"`                                 // default: the file's name without endings
 	Instruction string  `yaml:"instruction,omitempty" json:"instruction,omitempty"`                   // put before queries; "" uses the row's task, "-" none
 	Document    string  `yaml:"document_instruction,omitempty" json:"document_instruction,omitempty"` // put before documents
 	Limit       int     `yaml:"limit,omitempty" json:"limit,omitempty"`                               // first N rows; 0 = all
 	Weight      float64 `yaml:"weight,omitempty" json:"weight,omitempty"`                             // chance of being a step's source, relative; 0 = number of rows
+	Format      string  `yaml:"format,omitempty" json:"format,omitempty"`                             // one of Formats; "" = told from the files
 	OnError     string  `yaml:"on_error,omitempty" json:"on_error,omitempty"`                         // refuse (default) | skip
 }
 

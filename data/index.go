@@ -27,6 +27,7 @@ type index struct {
 	lengths   []uint32 // [texts] tokens with the prefix, untruncated
 	ids       []string // [rows] benchmark files; else nil
 	skipped   int      // lines left out for errors
+	unjudged  int      // queries left out because no document is relevant to them, in BEIR layout
 	faults    []string // the first few of them
 	copied    int64    // size of the decompressed copy; 0 = the rows are read from the source's own file
 }
@@ -82,7 +83,12 @@ func (b *builder) build(l *lines) (*index, error) {
 			if err != nil {
 				return nil, err
 			}
-			chunk = append(chunk, b.parse(line, l))
+			p := b.parse(line, l)
+			if errors.Is(p.err, errUnjudged) {
+				b.x.unjudged++
+				continue
+			}
+			chunk = append(chunk, p)
 		}
 		if err := b.encode(chunk); err != nil {
 			return nil, err
@@ -101,6 +107,9 @@ func (b *builder) build(l *lines) (*index, error) {
 	if err := l.drain(); err != nil {
 		return nil, err
 	}
+	if b.x.rows() == 0 && b.x.unjudged > 0 && b.x.skipped == 0 {
+		return nil, fmt.Errorf("read %s: no rows: no document is relevant to any of its %d queries", b.path, b.x.unjudged)
+	}
 	if b.x.rows() == 0 {
 		return nil, errNoRows(b.path, b.x.skipped)
 	}
@@ -109,7 +118,7 @@ func (b *builder) build(l *lines) (*index, error) {
 
 func (b *builder) parse(line []byte, l *lines) pending {
 	p := pending{line: l.line, offset: l.offset, raw: append([]byte(nil), line...)}
-	if p.rec, p.err = b.format.parse(line); p.err != nil {
+	if p.rec, p.err = b.format.parse(line); p.err != nil && !errors.Is(p.err, errUnjudged) {
 		p.err = lineError(b.path, l.line, describe(line, p.err))
 	}
 	return p
@@ -188,6 +197,17 @@ type source struct {
 	*index
 	file   *os.File
 	digest string
+
+	layout string  // one of Formats, for training data
+	limit  int     // rows, at most; 0 = all
+	corpus *corpus // where the rows' documents are; nil where the rows have them
+}
+
+func (s *source) close() error {
+	if s.corpus != nil {
+		return errors.Join(s.file.Close(), s.corpus.close())
+	}
+	return s.file.Close()
 }
 
 // record reads one row again.

@@ -19,7 +19,7 @@ type testRow struct {
 // setOf makes a set of sources without files.
 func setOf(t interface{ Fatal(...any) }, order Order, weights []float64, sources ...[]testRow) *Set {
 	s := &Set{order: order, log: slog.New(slog.DiscardHandler), epochs: map[epochKey]*epoch{}}
-	var configs []Source
+	var configs []place
 	for i, rows := range sources {
 		x := &index{first: []uint32{0}}
 		for j, r := range rows {
@@ -41,7 +41,7 @@ func setOf(t interface{ Fatal(...any) }, order Order, weights []float64, sources
 		if weights != nil {
 			c.Weight = weights[i]
 		}
-		configs = append(configs, c)
+		configs = append(configs, place{Source: c, entry: i})
 	}
 	if err := s.plan(configs); err != nil {
 		t.Fatal(err)

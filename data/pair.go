@@ -62,56 +62,49 @@ func lineError(file string, line int, err error) error {
 	return e
 }
 
-var pairKeys = []string{"task", "query", "positive", "negatives"}
+// pairKeys are the keys of our own rows.
+var pairKeys = rowKeys{needs: []string{"query", "positive"}, may: []string{"task", "negatives"}, alias: [2]string{"hard_negatives", "negatives"}}
 
 // parsePair reads one line. The line has no byte-order mark and no line end.
 func parsePair(line []byte) (Pair, error) {
 	var p Pair
-	if err := checkText(line); err != nil {
-		return p, err
-	}
-	s := scanner{b: line}
-	var have, unknown []string
-	err := s.object(func(key string) error {
-		var err error
+	err := pairKeys.parse(line, func(s *scanner, key string) (err error) {
 		switch key {
 		case "task":
-			if s.kind() == "null" {
-				return s.word("null")
-			}
-			p.Task, err = s.text(key)
+			p.Task, err = s.textOrNull(key)
 		case "query":
 			p.Query, err = s.nonblank(key)
 		case "positive":
-			if s.kind() == "list" {
-				p.Positives, err = s.texts(key)
-				break
-			}
-			var one string
-			one, err = s.nonblank(key)
-			p.Positives = []string{one}
+			p.Positives, err = s.oneOrMore(key)
 		case "negatives":
 			p.Negatives, err = s.negatives(key)
-		default:
-			unknown = append(unknown, key)
-			return s.value(0)
 		}
-		have = append(have, key)
 		return err
 	})
 	if err == nil {
-		err = s.end()
-	}
-	if err == nil {
-		err = checkKeys(have, unknown)
-	}
-	if err == nil && len(p.Positives) == 0 {
-		err = &keyError{key: "positive", problem: "an empty list; a text or a list of texts is allowed", at: -1}
-	}
-	if err == nil && max(len(p.Positives), len(p.Negatives)) > math.MaxUint16 {
-		err = fmt.Errorf("%d positives and %d negatives; at most %d each are allowed", len(p.Positives), len(p.Negatives), math.MaxUint16)
+		err = p.check("positive", "a text or a list of texts is allowed")
 	}
 	return p, err
+}
+
+// check refuses a row without positives, found under key, and one with more texts than a row's index can count.
+func (p *Pair) check(key, allowed string) error {
+	if len(p.Positives) == 0 {
+		return &keyError{key: key, problem: "an empty list; " + allowed, at: -1}
+	}
+	if max(len(p.Positives), len(p.Negatives)) > math.MaxUint16 {
+		return fmt.Errorf("%d positives and %d negatives; at most %d each are allowed", len(p.Positives), len(p.Negatives), math.MaxUint16)
+	}
+	return nil
+}
+
+// oneOrMore reads a list of texts, or one text.
+func (s *scanner) oneOrMore(key string) ([]string, error) {
+	if s.kind() == "list" {
+		return s.texts(key)
+	}
+	one, err := s.nonblank(key)
+	return []string{one}, err
 }
 
 // negatives reads a list, one text, or null.
@@ -125,6 +118,14 @@ func (s *scanner) negatives(key string) ([]string, error) {
 	default:
 		return s.texts(key)
 	}
+}
+
+// textOrNull reads a string; null is the empty one.
+func (s *scanner) textOrNull(key string) (string, error) {
+	if s.kind() == "null" {
+		return "", s.word("null")
+	}
+	return s.text(key)
 }
 
 // text reads a string.
@@ -182,80 +183,4 @@ func checkText(line []byte) error {
 		return &syntaxError{at: at, problem: fmt.Sprintf("the byte 0x%02X is not valid UTF-8 (convert the file to UTF-8)", line[at])}
 	}
 	return nil
-}
-
-// checkKeys names missing keys, and an unknown one that is nearly the missing word.
-func checkKeys(have, unknown []string) error {
-	for _, want := range pairKeys {
-		if contains(have, want) {
-			continue
-		}
-		required := want == "query" || want == "positive"
-		near := ""
-		for _, u := range unknown {
-			if d := distance(u, want); d <= 1 || required && d <= 3 && d < len(want)/2 {
-				near = u
-			}
-		}
-		if near == "" && want == "negatives" && contains(unknown, "hard_negatives") {
-			near = "hard_negatives"
-		}
-		switch {
-		case near != "":
-			return &keyError{key: want, problem: fmt.Sprintf("missing; did you mean %q where %q is written?", want, near), at: -1}
-		case required:
-			return &keyError{key: want, problem: fmt.Sprintf("missing; a row needs query and positive, and may have task and negatives (found %s)", list(append(have, unknown...))), at: -1}
-		}
-	}
-	return nil
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
-}
-
-func list(words []string) string {
-	if len(words) == 0 {
-		return "no key"
-	}
-	const most = 8
-	if len(words) > most {
-		return strings.Join(words[:most], ", ") + ", ..."
-	}
-	return strings.Join(words, ", ")
-}
-
-// distance is the number of insertions, deletions, replacements and swaps of neighbours from a to b.
-func distance(a, b string) int {
-	if a == b {
-		return 0
-	}
-	if len(a) > len(b)+3 || len(b) > len(a)+3 {
-		return len(a) + len(b)
-	}
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	next := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row, next = row, next, before
-	}
-	return row[len(b)]
 }

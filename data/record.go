@@ -22,12 +22,10 @@ type format struct {
 	emptyTexts  bool   // a text without tokens stays (as one blank) and is no fault
 }
 
-func pairFormat(instruction, document string) format {
-	return format{instruction: instruction, document: document, parse: func(line []byte) (record, error) {
-		p, err := parsePair(line)
-		texts := append(append([]string{p.Query}, p.Positives...), p.Negatives...)
-		return record{texts: texts, queries: 1, positives: len(p.Positives), task: p.Task}, err
-	}}
+// pairRecord lays out a row of training data.
+func pairRecord(p Pair) record {
+	texts := append(append([]string{p.Query}, p.Positives...), p.Negatives...)
+	return record{texts: texts, queries: 1, positives: len(p.Positives), task: p.Task}
 }
 
 // prefix returns what goes before text i of a record: "instruction: ", or nothing.

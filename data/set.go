@@ -42,21 +42,25 @@ func Open(sources []Source, order Order, tok Tokenizer, cacheDir string, log *sl
 		return nil, err
 	}
 	s := &Set{order: order, tok: tok, log: log, epochs: map[epochKey]*epoch{}}
-	for i := range sources {
-		src, err := openSource(&sources[i], cacheDir, tok, log)
+	found, err := places(sources)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		src, err := openSource(&found[i], cacheDir, tok, log)
 		if err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 		s.sources = append(s.sources, src)
 	}
-	if err := s.plan(sources); err != nil {
+	if err := s.plan(found); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.digest = s.sum(sources)
+	s.digest = s.sum(found)
 	return s, nil
 }
 
-func (s *Set) sum(sources []Source) string {
+func (s *Set) sum(sources []place) string {
 	sum := sha256.New()
 	for i, src := range s.sources {
 		fmt.Fprintf(sum, "%s %v\n", src.digest, sources[i].Weight)
@@ -77,35 +81,8 @@ func cacheFolder(dir string) (string, error) {
 	return filepath.Join(user, "counterpoint", "data"), nil
 }
 
-func openSource(c *Source, cacheDir string, tok Tokenizer, log *slog.Logger) (*source, error) {
-	switch c.OnError {
-	case "", "refuse", "skip":
-	default:
-		return nil, fmt.Errorf("data: %s: on_error: %q; refuse and skip are allowed", c.Path, c.OnError)
-	}
-	if c.Limit < 0 {
-		return nil, fmt.Errorf("data: %s: limit: %d; 0 (all) or a number of rows is allowed", c.Path, c.Limit)
-	}
-	onError := c.OnError
-	if onError == "" {
-		onError = "refuse"
-	}
-	spec := fileSpec{Kind: "pairs", Limit: c.Limit, OnError: onError, Instruction: c.Instruction, Document: c.Document}
-	src, err := openIndexed(c.Path, cacheDir, spec, pairFormat(c.Instruction, c.Document), tok, log)
-	if err != nil {
-		return nil, err
-	}
-	if src.name = c.Name; src.name == "" {
-		src.name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(c.Path), ".gz"), ".jsonl")
-	}
-	if src.skipped > 0 {
-		log.Warn("rows were left out for errors", "file", c.Path, "skipped", src.skipped, "kept", src.rows(), "first", src.faults)
-	}
-	return src, nil
-}
-
 // plan checks the order against the sources and fixes groups, schedule and shard size.
-func (s *Set) plan(sources []Source) error {
+func (s *Set) plan(sources []place) error {
 	o := &s.order
 	switch {
 	case o.Batch < 1:
@@ -135,9 +112,9 @@ func (s *Set) plan(sources []Source) error {
 		if n < s.group {
 			return fmt.Errorf("data: %s has %d rows, fewer than the %d that a batch takes from one source: lower train.batch (or set group), or give more rows", src.path, n, s.group)
 		}
-		if weights[i] = sources[i].Weight; weights[i] == 0 {
-			weights[i] = float64(s.used(i))
-		} else {
+		weights[i] = float64(s.used(i))
+		if w := sources[i].Weight; w != 0 {
+			weights[i] = w * s.part(sources, i)
 			given++
 		}
 	}
@@ -157,6 +134,17 @@ func (s *Set) plan(sources []Source) error {
 	return nil
 }
 
+// part returns the share that a source has in the rows of its entry under data: 1, but for a folder of files.
+func (s *Set) part(sources []place, i int) float64 {
+	rows := 0
+	for j := range sources {
+		if sources[j].entry == sources[i].entry {
+			rows += s.used(j)
+		}
+	}
+	return float64(s.used(i)) / float64(rows)
+}
+
 // used returns how many rows of a source are drawn in each of its epochs.
 func (s *Set) used(source int) int {
 	n := s.sources[source].rows()
@@ -174,7 +162,7 @@ func (s *Set) Digest() string { return s.digest }
 // chosen from the average batch, to be fixed in the run's spec at submit.
 func (s *Set) ShardTokens() int { return s.shardTokens }
 
-// Sources returns the names of the sources.
+// Sources returns the names of the sources: one for each entry under data, and for a folder one for each of its files.
 func (s *Set) Sources() []string {
 	names := make([]string, len(s.sources))
 	for i, src := range s.sources {
@@ -209,7 +197,7 @@ func (s *Set) Where(source int32, row int64) string {
 func (s *Set) Close() error {
 	var errs []error
 	for _, src := range s.sources {
-		errs = append(errs, src.file.Close())
+		errs = append(errs, src.close())
 	}
 	return errors.Join(errs...)
 }

@@ -254,7 +254,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"no sources", nil, Order{Batch: 2, MaxLength: 8}, "no sources"},
 		{"no file", []Source{{Path: path + "x"}}, Order{Batch: 2, MaxLength: 8}, path + "x: no such file"},
-		{"folder", []Source{{Path: filepath.Dir(path)}}, Order{Batch: 2, MaxLength: 8}, "is a directory"},
+		{"empty folder", []Source{{Path: t.TempDir()}}, Order{Batch: 2, MaxLength: 8}, "no rows in the folder; needed are files ending in .jsonl"},
 		{"batch too large", one, Order{Batch: 11, MaxLength: 8}, path + " has 10 rows, fewer than the 11"},
 		{"batch too large for all", one, Order{Batch: 12, Group: 4, MaxLength: 8}, "10 rows in all sources, fewer than train.batch 12"},
 		{"no batch", one, Order{MaxLength: 8}, "train.batch: 0; at least 1"},

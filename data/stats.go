@@ -19,6 +19,9 @@ type Stats struct {
 // SourceStats are the figures of one source.
 type SourceStats struct {
 	Name, Path string
+	Format     string // one of Formats
+	Limit      int    // rows of the file that are used, at most; 0 = all
+	Unjudged   int    // queries of a BEIR folder without a relevant document, left out
 	Rows       int64
 	Skipped    int      // lines left out for errors
 	Faults     []string // the first of them
@@ -40,6 +43,7 @@ func (s *Set) Stats() Stats {
 		x.Share = float64(s.sched.bounds[i]-before) / (1 << logUnit)
 		before = s.sched.bounds[i]
 		x.Name, x.Path, x.Skipped, x.Faults = src.name, src.path, src.skipped, src.faults
+		x.Format, x.Limit, x.Unjudged = src.layout, src.limit, src.unjudged
 		t.Sources = append(t.Sources, x)
 		t.Rows += x.Rows
 		t.Texts += x.Texts

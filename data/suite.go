@@ -85,13 +85,8 @@ func openBEIRFile(path, kind, instruction, cacheDir string, tok Tokenizer, log *
 	if err != nil {
 		return nil, err
 	}
-	at := make(map[string]int, len(src.ids))
-	for i, id := range src.ids {
-		if j, ok := at[id]; ok {
-			err := &LineError{File: path, Line: int(src.lines[i]), Key: "_id", Problem: fmt.Sprintf("%q occurs twice, first on line %d", id, src.lines[j])}
-			return nil, errors.Join(err, src.file.Close())
-		}
-		at[id] = i
+	if err := src.distinct(); err != nil {
+		return nil, errors.Join(err, src.file.Close())
 	}
 	return src, nil
 }

@@ -16,7 +16,7 @@ const (
 // Text is one tokenised text of a global batch: the smallest thing that a shard holds whole.
 type Text struct {
 	Slot   int32   // row of the text's embedding in the gathered [R, D] matrix
-	Source int32   // index of the text's entry under data: in the run
+	Source int32   // index of the text's source: its entry under data, or its file where entries are folders
 	Row    int64   // row in its source, 0-based, before ordering
 	Role   Role    //
 	Index  int32   // which negative (0-based) for Negative; which positive was drawn for Positive; else 0

@@ -1,0 +1,197 @@
+package data
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// place is where the rows of one source are: a file, and for the formats that join files the others.
+type place struct {
+	Source
+	entry   int      // which entry under data it comes from
+	columns []string // keys of the first row
+	corpus  string   // file of documents, for Tevatron and BEIR
+	qrels   string   // judgments, for BEIR
+}
+
+// places finds the files of the entries under data and tells their formats. A folder of files is a source for each.
+func places(entries []Source) ([]place, error) {
+	var all []place
+	for i := range entries {
+		found, err := entries[i].places()
+		if err != nil {
+			return nil, err
+		}
+		for j := range found {
+			found[j].entry = i
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+func (c *Source) places() ([]place, error) {
+	if c.Format != "" && !slices.Contains(Formats, c.Format) {
+		return nil, fmt.Errorf("data: %s: format: %q; allowed: %s", c.Path, c.Format, strings.Join(Formats, ", "))
+	}
+	info, err := os.Stat(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	dir := filepath.Dir(c.Path)
+	switch {
+	case info.IsDir():
+		return c.folder()
+	case filepath.Base(dir) == "qrels" && strings.HasSuffix(c.Path, ".tsv") && (c.Format == "" || c.Format == BEIR):
+		p, err := c.beir(filepath.Dir(dir), c.Path)
+		return []place{p}, err
+	case c.Format == BEIR:
+		return nil, fmt.Errorf("data: %s: format: %s needs a folder with corpus.jsonl, queries.jsonl and qrels/train.tsv, or the path of one of its qrels/*.tsv", c.Path, BEIR)
+	}
+	p, err := c.file(c.Path)
+	return []place{p}, err
+}
+
+// file tells the format of one file of rows and finds what belongs to it.
+func (c *Source) file(path string) (place, error) {
+	p := place{Source: *c}
+	p.Path = path
+	var err error
+	if p.Format, p.columns, err = detectAs(path, c.Format); err != nil {
+		return p, err
+	}
+	if p.Name == "" {
+		p.Name = stem(path)
+	}
+	if c.Format == "" && p.Format == FlagEmbedding && (strings.HasSuffix(filepath.Base(filepath.Dir(path)), "no_in_batch_neg") || strings.HasSuffix(stem(path), "no_in_batch_neg")) {
+		return p, fmt.Errorf("data: %s: FlagEmbedding turns in-batch negatives off for names that end in no_in_batch_neg, and they are always on here; write format: %s to train with them", path, FlagEmbedding)
+	}
+	if p.Format == Tevatron {
+		if p.corpus, err = beirFile(filepath.Dir(path), "corpus"); err != nil {
+			return p, fmt.Errorf("data: %s: format: %s: the documents are needed in the same folder, as corpus.jsonl or corpus.jsonl.gz", path, Tevatron)
+		}
+	}
+	return p, nil
+}
+
+// detectAs is detect where the user may have named the format.
+func detectAs(path, forced string) (format string, columns []string, err error) {
+	switch forced {
+	case "":
+		return detect(path)
+	case SentenceTransformers:
+		columns, err = firstKeys(path)
+	}
+	return forced, columns, err
+}
+
+// folder finds the rows of a folder: BEIR's, or those of every file of JSON lines in it.
+func (c *Source) folder() ([]place, error) {
+	files, err := rowFiles(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	named := func(name string) bool {
+		return slices.ContainsFunc(files, func(f string) bool { return stem(f) == name })
+	}
+	others := slices.DeleteFunc(slices.Clone(files), func(f string) bool { return stem(f) == "corpus" || stem(f) == "queries" })
+	judged := exists(filepath.Join(c.Path, "qrels"))
+	if c.Format == BEIR || c.Format == "" && named("corpus") && named("queries") && judged {
+		if c.Format == "" && len(others) > 0 {
+			return nil, fmt.Errorf("data: %s: the folder has a set in BEIR layout and rows in %s: write path: %s or path: %s", c.Path, filepath.Base(others[0]),
+				filepath.Join(c.Path, "qrels", "train.tsv"), others[0])
+		}
+		train := filepath.Join(c.Path, "qrels", "train.tsv")
+		if !exists(train) {
+			// Judgments that are meant for a test are trained on only where someone says so.
+			found, err := filepath.Glob(filepath.Join(c.Path, "qrels", "*.tsv"))
+			if err != nil || len(found) == 0 {
+				return nil, fmt.Errorf("data: %s: no qrels/train.tsv", c.Path)
+			}
+			return nil, fmt.Errorf("data: %s: no qrels/train.tsv; to train on other judgments write path: %s", c.Path, sentence(found, "or path:"))
+		}
+		p, err := c.beir(c.Path, train)
+		return []place{p}, err
+	}
+	if named("corpus") {
+		files = slices.DeleteFunc(files, func(f string) bool { return stem(f) == "corpus" })
+	}
+	if parquet, err := filepath.Glob(filepath.Join(c.Path, "*.parquet")); err == nil && len(parquet) > 0 && len(files) == 0 {
+		return nil, fmt.Errorf("data: %s: only Parquet files, which are not read: write them as JSON lines (datasets.load_dataset(...).to_json)", c.Path)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("data: %s: no rows in the folder; needed are files ending in .jsonl or .jsonl.gz, or corpus.jsonl, queries.jsonl and qrels/train.tsv", c.Path)
+	}
+	return c.files(files)
+}
+
+// files makes a source of each file. All have one format, and none is a split of the same data.
+func (c *Source) files(files []string) ([]place, error) {
+	splits := []string{"train", "training", "dev", "valid", "validation", "eval", "test"}
+	var all []place
+	for _, f := range files {
+		if len(files) > 1 && slices.Contains(splits, stem(f)) {
+			return nil, fmt.Errorf("data: %s: %s is one of %d files in the folder, and its name says that they are parts of one set: write the one to train on as path: %s", c.Path, filepath.Base(f), len(files), sentence(files, "or path:"))
+		}
+		p, err := c.file(f)
+		if err != nil {
+			return nil, err
+		}
+		if len(all) > 0 {
+			switch before := all[0]; {
+			case p.Format != before.Format:
+				return nil, fmt.Errorf("data: %s: %s is of the format %s and %s of the format %s: write one path for each file under data, or force one with format: %s", c.Path,
+					filepath.Base(before.Path), before.Format, filepath.Base(f), p.Format, before.Format)
+			case stem(all[len(all)-1].Path) == stem(f):
+				return nil, fmt.Errorf("data: %s: the folder has %s twice, plain and compressed: write path: %s or path: %s", c.Path, stem(f), all[len(all)-1].Path, f)
+			}
+		}
+		if p.Name = stem(f); c.Name != "" && len(files) > 1 {
+			p.Name = c.Name + "/" + stem(f)
+		} else if c.Name != "" {
+			p.Name = c.Name
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// beir finds the files of a set in BEIR layout.
+func (c *Source) beir(dir, qrels string) (place, error) {
+	p := place{Source: *c, qrels: qrels}
+	p.Format = BEIR
+	var err error
+	if p.Path, err = beirFile(dir, "queries"); err != nil {
+		return p, fmt.Errorf("data: %w", err)
+	}
+	if p.corpus, err = beirFile(dir, "corpus"); err != nil {
+		return p, fmt.Errorf("data: %w", err)
+	}
+	if p.Name == "" {
+		p.Name = filepath.Base(filepath.Clean(dir))
+	}
+	return p, nil
+}
+
+// rowFiles lists the files of JSON lines of a folder by name.
+func rowFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		if name := e.Name(); !e.IsDir() && !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".jsonl") || strings.HasSuffix(name, ".jsonl.gz")) {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	return files, nil
+}
+
+// stem is a file's name without .jsonl and .gz.
+func stem(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".gz"), ".jsonl")
+}
