@@ -49,3 +49,28 @@ func TestNodeStopsAtAnyMoment(t *testing.T) {
 		})
 	}
 }
+
+// Two workers whose parameters differ: nobody can say who is right, so the run pauses and names both. Resumed, the step is
+// executed again from the newest checkpoint, and the ledger has what is right.
+func TestNodeTwoDisagree(t *testing.T) {
+	leaks(t)
+	o := newOffice(t, 40)
+	o.options.Resume = true
+	o.open()
+	o.hire("right")
+	o.hire("wrong", func(t *toy) { t.corrupt = 29 })
+	select {
+	case err := <-o.done:
+		o.done <- err
+		if err == nil || !strings.Contains(err.Error(), "run is paused after 29 steps: step 30: workers disagree") || !strings.Contains(err.Error(), "right-") || !strings.Contains(err.Error(), "wrong-") {
+			t.Fatalf("the run ended with %v, want paused, naming the workers", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("no end after 20 s")
+	}
+	o.close()
+	o.open()
+	o.hire("right")
+	o.hire("wrong")
+	o.check()
+}

@@ -112,13 +112,13 @@ func (p *planner) agree() bool {
 	}
 	if len(order) > 1 {
 		if len(full) < 3 || 2*len(groups[best]) <= len(full) {
-			p.settle(fsm.Paused, "step %d: workers disagree about the parameters: %s; resume executes it again from the newest checkpoint", r.Round.Step, describe(groups, order))
+			p.settle(fsm.Paused, "step %d: workers disagree about the parameters: %s; resume executes it again from the newest checkpoint", r.Round.Step+1, describe(groups, order))
 			return true
 		}
 		for _, key := range order {
 			for _, w := range groups[key] {
 				if key != best {
-					p.do(&fsm.Expire{Worker: w, Quarantine: true, Reason: "odd one out at step " + itoa(r.Round.Step) + ": " + describe(groups, order)})
+					p.do(&fsm.Expire{Worker: w, Quarantine: true, Reason: "odd one out at step " + itoa(r.Round.Step+1) + ": " + describe(groups, order)})
 				}
 			}
 		}
@@ -141,7 +141,7 @@ func (p *planner) commit(workers []string) {
 	if step < r.Committed() {
 		if old := r.Ledger.At(step); old.Gradient != a.Gradient || old.Parameters != a.Parameters {
 			p.settle(fsm.Paused, "step %d was executed again with another result: gradient %s and parameters %s, committed were %s and %s",
-				step, a.Gradient, a.Parameters, old.Gradient, old.Parameters)
+				step+1, a.Gradient, a.Parameters, old.Gradient, old.Parameters)
 			return
 		}
 	}
@@ -150,7 +150,7 @@ func (p *planner) commit(workers []string) {
 		loss = k.Loss
 	}
 	if loss-loss != 0 { // NaN or infinite, although every gradient was finite
-		p.settle(fsm.Failed, "step %d: the loss is %v; nothing of the step was committed", step, loss)
+		p.settle(fsm.Failed, "step %d: the loss is %v; nothing of the step was committed", step+1, loss)
 		return
 	}
 	p.do(&fsm.Commit{
