@@ -137,8 +137,11 @@ print(model.similarity(queries, documents))
 	b.WriteString("from transformers import AutoConfig, AutoModel, AutoTokenizer\n\n")
 	b.WriteString("tokenizer = AutoTokenizer.from_pretrained(\"FOLDER\"" + remote + ")\n")
 	if c.Format == PEFTFormat {
-		fmt.Fprintf(&b, "base = %q\nconfig = AutoConfig.from_pretrained(base%s)\n", base, remote)
-		fmt.Fprintf(&b, "config.is_causal = %s\n", map[bool]string{true: "True", false: "False"}[c.Causal])
+		if fmt.Fprintf(&b, "base = %q\n", base); remote == "" { // attention and window are those of the run, not of the base
+			b.WriteString("config = AutoConfig.from_pretrained(\"FOLDER\")\n")
+		} else { // the code lies beside the base's config
+			b.WriteString("config = AutoConfig.from_pretrained(base" + remote + ")\n")
+		}
 		fmt.Fprintf(&b, "model = AutoModel.from_pretrained(base, config=config, dtype=torch.float32%s)  # not AutoModelForCausalLM: the keys would not match\n", remote)
 		b.WriteString("model = PeftModel.from_pretrained(model, \"FOLDER\").eval()\n")
 	} else {

@@ -48,15 +48,15 @@ func (e *Encoder) open(ctx context.Context, dev engine.Device, o Options) error 
 	if has(checkpoints.AdapterConfigName) {
 		e.Kind = Adapter
 	}
-	if err := e.openWeights(e.Dir, o); err != nil {
+	home, err := e.openWeights(e.Dir, o)
+	if err != nil {
 		return err
 	}
-	var err error
-	if e.MaxLength, err = hub.TokenLimit(e.Dir); err != nil {
+	if e.MaxLength, err = hub.TokenLimit(home); err != nil {
 		return err
 	}
-	if e.MaxLength == 0 {
-		e.MaxLength = e.base.Architecture.MaxPositions
+	if n := e.base.Architecture.MaxPositions; e.MaxLength == 0 || n > 0 && n < e.MaxLength {
+		e.MaxLength = n // an adapter's tokenizer may lie without a model's config.json
 	}
 	return e.start(dev, o, nil, 0)
 }
@@ -78,7 +78,7 @@ func (e *Encoder) openCheckpoint(ctx context.Context, dev engine.Device, o Optio
 	e.Pooling, e.PoolPrompt = m.Pooling, m.PoolPrompt == nil || *m.PoolPrompt
 	e.MaxLength, e.Prompts = run.MaxLength, run.Prompts
 	if m.LoRA == nil {
-		if err := e.openWeights(e.Dir, o); err != nil {
+		if _, err := e.openWeights(e.Dir, o); err != nil {
 			return err
 		}
 		return e.start(dev, o, nil, 0)
@@ -136,7 +136,7 @@ func (e *Encoder) openSentence(dev engine.Device, o Options) error {
 	}
 	e.Pooling, e.PoolPrompt, e.Normalize, e.LowerCase = s.Pooling, s.PoolPrompt, s.Normalize, s.LowerCase
 	e.MaxLength, e.Prompts, e.DefaultPrompt = s.MaxLength, s.Prompts, s.DefaultPrompt
-	if err := e.openWeights(s.Model, o); err != nil {
+	if _, err := e.openWeights(s.Model, o); err != nil {
 		return err
 	}
 	if d := e.base.Architecture.Width; s.Dimension > 0 && s.Dimension != d {
@@ -145,25 +145,26 @@ func (e *Encoder) openSentence(dev engine.Device, o Options) error {
 	return e.start(dev, o, nil, 0)
 }
 
-// openWeights opens the weights and the tokenizer of a folder that transformers or PEFT would load.
-func (e *Encoder) openWeights(dir string, o Options) error {
+// openWeights opens the weights and the tokenizer of a folder that transformers or PEFT would load, and returns the
+// folder that the tokenizer is in: an adapter's may be its base's.
+func (e *Encoder) openWeights(dir string, o Options) (string, error) {
 	home := dir
 	files, err := tokenize.ReadFiles(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(dir, checkpoints.AdapterConfigName)); err == nil {
 		if home, err = e.openAdapter(dir, o.Base); err != nil {
-			return err
+			return "", err
 		}
 	} else if e.base, err = backbone.Load(backbone.Config{Path: dir}, 0); err != nil {
-		return err
+		return "", err
 	}
 	if files.Tokenizer == nil && files.Vocab == nil {
 		dir = home
 	}
 	e.tok, err = tokenize.Open(dir)
-	return err
+	return dir, err
 }
 
 // openAdapter merges an adapter into its base, and returns the base's folder.

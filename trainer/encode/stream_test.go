@@ -297,3 +297,16 @@ func TestPlainFolder(t *testing.T) {
 		t.Error("a long text was not cut")
 	}
 }
+
+// TestAdapterLength: the tokenizer of a base limits its adapter's texts as it does the base's, as transformers does it.
+func TestAdapterLength(t *testing.T) {
+	base := filepath.Join(golden.Dir(t, "sentence-transformers"), "mean")
+	whole := open(t, base, encode.Options{})
+	e := open(t, filepath.Join(golden.Dir(t, "lora"), "qwen2-all"), encode.Options{Base: base})
+	if e.Kind != encode.Adapter || e.MaxLength != whole.MaxLength || e.MaxLength >= e.Architecture().MaxPositions {
+		t.Errorf("kind %q, length %d, want %q, %d", e.Kind, e.MaxLength, encode.Adapter, whole.MaxLength)
+	}
+	if x, cut := e.Tokenize("", strings.Repeat("word ", e.MaxLength)); !cut || len(x.Tokens) != whole.MaxLength {
+		t.Errorf("Tokenize() = %d tokens, cut %t, want %d", len(x.Tokens), cut, whole.MaxLength)
+	}
+}

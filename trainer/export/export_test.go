@@ -358,6 +358,49 @@ func TestCard(t *testing.T) {
 	}
 }
 
+// TestCardTakesTheRunsConfig: the base's config.json has a sliding window, which transformers keeps where the causal
+// mask is off and ours does not: the card's program must take the export's.
+func TestCardTakesTheRunsConfig(t *testing.T) {
+	base, err := backbone.Load(backbone.Config{Preset: "tiny-causal"}, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := tiny.Files().Contents()
+	config, err := base.ConfigJSON(backbone.Causal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]any
+	if err := json.Unmarshal(config, &keys); err != nil {
+		t.Fatal(err)
+	}
+	keys["model_type"], keys["sliding_window"] = "mistral", 12
+	if files["config.json"], err = json.Marshal(keys); err != nil {
+		t.Fatal(err)
+	}
+	dir := rename(t, base, files, func(name string) string { return name })
+	run := checkpoint(t, backbone.Config{Path: dir, Attention: backbone.Bidirectional, LoRA: lora()})
+	r := write(t, export.Options{Checkpoint: run, Format: hub.PEFTFormat})
+	var written map[string]any
+	text, err := os.ReadFile(filepath.Join(r.Dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &written); err != nil {
+		t.Fatal(err)
+	}
+	if written["sliding_window"] != nil || written["is_causal"] != false {
+		t.Errorf("config.json has the window %v and is_causal %v, want none and false", written["sliding_window"], written["is_causal"])
+	}
+	card, err := os.ReadFile(filepath.Join(r.Dir, hub.CardName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `AutoConfig.from_pretrained("FOLDER")`; !strings.Contains(string(card), want) {
+		t.Errorf("the card lacks %s:\n%s", want, card)
+	}
+}
+
 // TestRefusals: what cannot be exported is named, and leaves nothing behind.
 func TestRefusals(t *testing.T) {
 	qwen := golden.Dir(t, "sentence-transformers") + "/mean"
