@@ -75,3 +75,22 @@ func TestChaosStop(t *testing.T) {
 		}
 	}
 }
+
+// A run that none of the local workers may compute, here with kernels of other numerics, ends and says why.
+func TestEveryLocalWorkerRefused(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"train", chaosRun(t, dir), "--resume", "--set", "log.dir=" + filepath.Join(dir, "run"), "--set", "cluster.workers=2"}
+	p := start(t, args...)
+	waitForStep(t, p, filepath.Join(dir, "run"), 2)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if !p.wait(t, 30*time.Second) {
+		t.Fatalf("the first life ended with %v\n%s", p.err, p.out.String())
+	}
+	p = start(t, append(args, "--set", "cluster.kernels=portable")...)
+	if p.wait(t, 60*time.Second) {
+		t.Skip("this machine's best kernels are the portable ones")
+	}
+	if out := p.out.String(); !strings.Contains(out, "every local worker ended") || !strings.Contains(out, "numerics") {
+		t.Errorf("it printed\n%s\nwant that every local worker ended, and why", out)
+	}
+}
