@@ -61,7 +61,10 @@ func (e *Event) TokensPerSecond() float64 {
 
 // Detail says in words what the other fields do not: why, or how long a recovery took.
 func (e *Event) Detail() string {
-	if r := e.Recovery; r != nil {
+	if r := e.Recovery; r != nil && r.Released.IsZero() { // it held none, or the fleet went back to a checkpoint
+		return fmt.Sprintf("detected after %v, no shards leased again, committed after another %v",
+			r.Detected.Sub(r.Heard).Round(time.Millisecond), r.Commit.Sub(r.Detected).Round(time.Millisecond))
+	} else if r != nil {
 		return fmt.Sprintf("detected after %v, %d shards leased again %v later, committed after another %v",
 			r.Detected.Sub(r.Heard).Round(time.Millisecond), r.Shards, r.Released.Sub(r.Detected).Round(time.Millisecond), r.Commit.Sub(r.Released).Round(time.Millisecond))
 	}

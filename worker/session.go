@@ -289,7 +289,8 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 
 // idle ends a draining session that the round does not need.
 func (s *session) idle(r *wire.Round) error {
-	if s.draining() && (r == nil || !holding(r, s.id)) && !s.job.saver.busy() {
+	saves := r != nil && r.Save != nil && r.Save.Worker == s.id && s.job.saver.holds(r.Save.Step) // asked for, perhaps not begun
+	if s.draining() && (r == nil || !holding(r, s.id)) && !saves && !s.job.saver.busy() {
 		return errDrained
 	}
 	return nil

@@ -76,6 +76,9 @@ func (p *planner) between() {
 		p.end()
 		return
 	}
+	if p.everybodyLeaves() {
+		return // with a checkpoint, if save asked for one: the next worker goes on there
+	}
 	shape, known := p.v.Shapes[next]
 	workers := p.assignable()
 	switch {
@@ -129,6 +132,9 @@ func (p *planner) save() {
 	due := every > 0 && r.Cursor/every*every > max(r.SaveTried, 0)
 	best := p.best()
 	if _, more := Next(r); !more && (r.SaveTried < r.Cursor || r.SaveLosses < saveRetries && p.now.Sub(r.SaveLostAt) >= p.v.Timers.Failure) {
+		due = true
+	}
+	if p.everybodyLeaves() && r.SaveTried < r.Cursor {
 		due = true
 	}
 	if !due && !best {

@@ -104,6 +104,11 @@ func (p *planner) leaving(worker string) bool {
 	return w != nil && w.Leaving != ""
 }
 
+// everybodyLeaves reports whether all who hold the parameters drain.
+func (p *planner) everybodyLeaves() bool {
+	return !slices.ContainsFunc(p.s.Full(), func(w string) bool { return !p.leaving(w) })
+}
+
 func (p *planner) full(worker string) bool {
 	m := p.s.Member(worker)
 	return m != nil && !m.Behind

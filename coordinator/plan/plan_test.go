@@ -61,6 +61,30 @@ func TestRandomSchedules(t *testing.T) {
 	}
 }
 
+// The last worker to drain leaves a checkpoint of the step it was at, so that the next one repeats nothing.
+func TestLastWorkerLeavesACheckpoint(t *testing.T) {
+	s := newSim(t, 1, fsm.Settings{})
+	w := s.join()
+	for i := 0; s.run().Cursor < 5 && i < 10_000; i++ {
+		s.act(w)
+		s.deliver()
+		s.think()
+	}
+	s.seen.Workers[w.id].Leaving = "drained"
+	for i := 0; s.state().Member(w.id) != nil && i < 1_000; i++ {
+		s.act(w)
+		s.deliver()
+		s.think()
+	}
+	r := s.run()
+	if s.state().Member(w.id) != nil || r.Cursor > 6 || r.Manifest(r.Cursor) == nil {
+		t.Fatalf("at step %d, member %v, checkpoints %+v: want the worker gone within a step, and a checkpoint there", r.Cursor, s.state().Member(w.id), r.Manifests)
+	}
+	w.alive = false
+	s.finish(0)
+	s.checkLedger()
+}
+
 func TestOddOneOutIsQuarantined(t *testing.T) {
 	s := newSim(t, 1, fsm.Settings{})
 	for range 3 {
