@@ -22,12 +22,13 @@ type Card struct {
 	Version    string
 	Parameters string // digest
 	Sentence
-	Causal bool
-	Family string
-	Rows   [][2]string        // recipe: name and value
-	Data   []string           // sources
-	Scores map[string]float64 // of the last evaluation
-	Checks []string           // what the export has compared
+	Causal    bool
+	OwnConfig bool // an adapter's folder has a config.json, since the base's has another attention
+	Family    string
+	Rows      [][2]string        // recipe: name and value
+	Data      []string           // sources
+	Scores    map[string]float64 // of the last evaluation
+	Checks    []string           // what the export has compared
 }
 
 // Text returns the card as Markdown.
@@ -98,6 +99,9 @@ func (c *Card) notes(b *strings.Builder) {
 	if !c.PoolPrompt {
 		b.WriteString("A text so short that it becomes one token with the prompt's end has nothing left to pool: sentence-transformers gives zeros, Counterpoint pools its last token.\n")
 	}
+	if c.OwnConfig {
+		b.WriteString("The base's config.json says otherwise: `config.json` of this folder has to be given to AutoModel, as above. A library that loads the folder by itself, without the base's name, does not do so and stops with an error.\n")
+	}
 	var names []string
 	for name, text := range c.Prompts {
 		if text != "" {
@@ -137,12 +141,17 @@ print(model.similarity(queries, documents))
 	b.WriteString("from transformers import AutoConfig, AutoModel, AutoTokenizer\n\n")
 	b.WriteString("tokenizer = AutoTokenizer.from_pretrained(\"FOLDER\"" + remote + ")\n")
 	if c.Format == PEFTFormat {
-		if fmt.Fprintf(&b, "base = %q\n", base); remote == "" { // attention and window are those of the run, not of the base
+		fmt.Fprintf(&b, "base = %q\n", base)
+		config := ""
+		switch {
+		case c.OwnConfig && remote == "": // attention and window are those of the run, not of the base
+			config = ", config=config"
 			b.WriteString("config = AutoConfig.from_pretrained(\"FOLDER\")\n")
-		} else { // the code lies beside the base's config
-			b.WriteString("config = AutoConfig.from_pretrained(base" + remote + ")\n")
+		case c.OwnConfig: // the code lies beside the base's config
+			config = ", config=config"
+			fmt.Fprintf(&b, "config = AutoConfig.from_pretrained(base%s)\nconfig.is_causal = %s\n", remote, map[bool]string{true: "True", false: "False"}[c.Causal])
 		}
-		fmt.Fprintf(&b, "model = AutoModel.from_pretrained(base, config=config, dtype=torch.float32%s)  # not AutoModelForCausalLM: the keys would not match\n", remote)
+		fmt.Fprintf(&b, "model = AutoModel.from_pretrained(base%s, dtype=torch.float32%s)  # not AutoModelForCausalLM: the keys would not match\n", config, remote)
 		b.WriteString("model = PeftModel.from_pretrained(model, \"FOLDER\").eval()\n")
 	} else {
 		b.WriteString("model = AutoModel.from_pretrained(\"FOLDER\"" + remote + ").eval()\n")

@@ -106,6 +106,7 @@ type exporter struct {
 	weights   safetensors.Tensors // merged
 	sentence  hub.Sentence
 	causal    bool
+	own       bool   // an adapter's folder has a config.json
 	config    []byte // config.json of the checkpoint
 }
 

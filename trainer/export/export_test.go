@@ -139,6 +139,7 @@ func TestRoundTrips(t *testing.T) {
 		{"preset full, weighted mean", backbone.Config{Preset: "tiny-causal", Pooling: "weighted_mean"}},
 		{"encoder folder LoRA, bidirectional", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: lora()}},
 		{"encoder folder full, prompt not pooled", backbone.Config{Path: qwen, PoolPrompt: new(bool)}},
+		{"encoder folder LoRA, causal", backbone.Config{Path: qwen, LoRA: lora()}},
 		{"evaluated with another attention", backbone.Config{Path: qwen, EvalAttention: backbone.Bidirectional, Pooling: "last_token", LoRA: lora()}},
 		{"LLaDA", backbone.Config{Path: llada(t), LoRA: lora()}},
 		{"Dream", backbone.Config{Path: dream(t), LoRA: lora()}},
@@ -398,6 +399,27 @@ func TestCardTakesTheRunsConfig(t *testing.T) {
 	}
 	if want := `AutoConfig.from_pretrained("FOLDER")`; !strings.Contains(string(card), want) {
 		t.Errorf("the card lacks %s:\n%s", want, card)
+	}
+}
+
+// TestAdapterConfig: an adapter's folder has a config.json only where its base's would give other embeddings.
+func TestAdapterConfig(t *testing.T) {
+	qwen := golden.Dir(t, "sentence-transformers") + "/mean"
+	for _, c := range []struct {
+		config backbone.Config
+		want   bool
+	}{
+		{backbone.Config{Preset: "tiny-diffusion", LoRA: lora()}, false},
+		{backbone.Config{Preset: "tiny-diffusion", Attention: backbone.Causal, LoRA: lora()}, false},
+		{backbone.Config{Path: qwen, LoRA: lora()}, false},
+		{backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: lora()}, true},
+		{backbone.Config{Path: qwen + "-bidirectional", LoRA: lora()}, false},
+		{backbone.Config{Path: qwen + "-bidirectional", EvalAttention: backbone.Causal, LoRA: lora()}, true},
+	} {
+		r := write(t, export.Options{Checkpoint: checkpoint(t, c.config), Format: hub.PEFTFormat})
+		if got := slices.Contains(r.Files, "config.json"); got != c.want {
+			t.Errorf("%+v: config.json written %t, want %t", c.config, got, c.want)
+		}
 	}
 }
 

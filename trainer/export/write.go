@@ -101,7 +101,12 @@ func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Fol
 	if err != nil {
 		return err
 	}
-	folder.Files[checkpoints.ModelConfigName] = config
+	if x.own, err = x.differs(); err != nil {
+		return err
+	}
+	if x.own {
+		folder.Files[checkpoints.ModelConfigName] = config
+	}
 	if err := folder.Write(ctx, dir); err != nil || x.home != "" {
 		return err
 	}
@@ -118,6 +123,17 @@ func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Fol
 		Weights: &hub.Weights{Tensors: weights, Names: hub.Names(weights.Names(), false), DType: safetensors.F32, Shard: x.o.Shard},
 	}
 	return base.Write(ctx, filepath.Join(dir, baseFolder))
+}
+
+// differs reports whether an adapter computes with another attention than its base's config.json says. Its folder then
+// has a config.json of its own, with which transformers and sentence-transformers refuse to load the folder by itself:
+// they would take the base's. Without it they find the base, and load both.
+func (x *exporter) differs() (bool, error) {
+	if x.home == "" {
+		return false, nil // the base is written with this attention
+	}
+	a, err := backbone.ReadArchitecture(x.home)
+	return err == nil && (a.Bidirectional == x.causal || !x.causal && a.Window > 0), err
 }
 
 // baseName is what adapter_config.json calls the base.
@@ -158,7 +174,7 @@ func (x *exporter) code(files map[string][]byte) error {
 func (x *exporter) card(r *Result) *hub.Card {
 	c := &hub.Card{
 		Name: x.run.Run, Format: x.o.Format, Step: x.run.Step, Version: x.o.Version, Parameters: x.run.ParameterDigest,
-		Sentence: x.sentence, Causal: x.causal, Family: x.reference.Architecture().Family, Scores: map[string]float64{},
+		Sentence: x.sentence, Causal: x.causal, OwnConfig: x.own, Family: x.reference.Architecture().Family, Scores: map[string]float64{},
 	}
 	maps.Copy(c.Scores, x.run.Metrics)
 	switch lora := x.run.Model.LoRA != nil; {
