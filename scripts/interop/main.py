@@ -43,10 +43,11 @@ def main():
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, transformers, sentence_transformers, peft))
     print(f"{datetime.date.today()}, {platform.machine()} ({os.cpu_count()} CPUs), Python {platform.python_version()}, {versions}")
     made = bases.make(work)
-    table.heading(f"Out: runs of 20 steps over {PAIRS} pairs, exported; {len(TEXTS)} texts against `counterpoint embed CHECKPOINT`")
+    table.heading("out", f"runs of 20 steps over {PAIRS} pairs, exported; {len(TEXTS)} texts against `counterpoint embed CHECKPOINT`")
     outward.run(ours, table, made)
-    table.heading(f"In: folders saved by Python; {len(TEXTS)} texts, `counterpoint embed FOLDER` against Python")
+    table.heading("in", f"folders saved by Python; {len(TEXTS)} texts, `counterpoint embed FOLDER` against Python")
     inward.run(ours, table, made)
+    table.summary()
     print(f"\n{len(table.rows)} rows, {table.misses} misses: {table.vectors:,} embeddings, largest difference {table.worst:.1e} (allowed {BOUND:.0e}), {table.ids:,} lists of token ids equal; {time.time() - begin:.0f} s")
     return 1 if table.misses else 0
 

@@ -17,6 +17,7 @@ def largest(got, want):
 class Table:
     def __init__(self):
         self.rows, self.misses, self.worst, self.ids, self.vectors = [], 0, 0.0, 0, 0
+        self.sums = {}  # by direction, form and reader: cases, largest difference, ids, least effect
 
     def row(self, what, form, reader, pairs, ids=None, effect=None):
         """pairs: (vectors, wanted ones), without and with a prompt; ids: (ours, theirs), lists of token ids; effect: as
@@ -28,6 +29,9 @@ class Table:
         ok = difference <= BOUND and same == len(lists) and (moved is None or moved > EFFECT)
         self.misses += not ok
         self.worst, self.ids, self.vectors = max(self.worst, difference), self.ids + same, self.vectors + sum(len(p[1]) for p in pairs)
+        key = (self.direction, form, reader)
+        cases, worst, count, least = self.sums.get(key, (0, 0.0, 0, float("inf")))
+        self.sums[key] = (cases + 1, max(worst, difference), count + same, min(least, moved if moved is not None else least))
         self.add(what, form, reader, f"{difference:.1e}", f"{same}/{len(lists)}" if ids else "", "" if moved is None else f"{moved:.2f}", ok)
 
     def fact(self, what, form, reader, text, ok):
@@ -40,6 +44,11 @@ class Table:
         self.rows.append((*texts, "ok" if ok else "MISS"))
         print("| " + " | ".join(self.rows[-1]) + " |", flush=True)
 
-    @staticmethod
-    def heading(title):
-        print(f"\n{title}\n\n| what | form | read by | largest difference | ids equal | moved by | |\n|---|---|---|---|---|---|---|", flush=True)
+    def summary(self):
+        print("\n| way | form | read by | cases | largest difference | ids equal | moved by at least |\n|---|---|---|---|---|---|---|")
+        for (way, form, reader), (cases, worst, ids, least) in self.sums.items():
+            print(f"| {way} | {form} | {reader} | {cases} | {worst:.1e} | {ids or ''} | {'' if least == float('inf') else f'{least:.2f}'} |")
+
+    def heading(self, direction, title):
+        self.direction = direction
+        print(f"\n{direction}: {title}\n\n| what | form | read by | largest difference | ids equal | moved by | |\n|---|---|---|---|---|---|---|", flush=True)
