@@ -28,7 +28,8 @@ trainer/engine/cpu/pool:
 checkpoints/safetensors:
 
 # data
-data:
+data/spelling:
+data: data/spelling
 data/tokenize:
 data/tokenize/tiny: data/tokenize
 
@@ -67,7 +68,7 @@ worker/collective: coordinator/wire trainer/fixed
 worker: worker/collective coordinator/wire coordinator/wire/bus trainer trainer/fixed data
 
 # configs: the component's Config structs only
-configs: checkpoints coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim
+configs: data/spelling checkpoints coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim
 `
 
 // owners are the packages that alone may import a library (tests included).

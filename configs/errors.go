@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
 // Error is one fault of a run file.
@@ -71,45 +73,10 @@ func syntaxError(file string, err error) Error {
 	return Error{At: at, Text: "not valid YAML: " + text}
 }
 
-// nearest returns the candidate closest to word, or "" if none is close.
-func nearest(word string, candidates []string) string {
-	best, least := "", len(word)/2+2
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least {
-			best, least = c, d
-		}
-	}
-	return best
-}
-
-// distance is the number of insertions, deletions, replacements and swaps of neighbours from a to b.
-func distance(a, b string) int {
-	row := func(n int) []int { return make([]int, n) }
-	before, last, now := row(len(b)+1), row(len(b)+1), row(len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		now[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			now[j] = min(last[j]+1, now[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				now[j] = min(now[j], before[j-2]+1)
-			}
-		}
-		before, last, now = last, now, before
-	}
-	return last[len(b)]
-}
-
 // suggestion ends a message with the nearest valid word and what is allowed.
 func suggestion(word string, allowed []string) string {
 	text := "allowed: " + strings.Join(allowed, ", ")
-	if n := nearest(word, allowed); n != "" {
+	if n := spelling.Nearest(word, allowed); n != "" {
 		text = fmt.Sprintf("did you mean %q? %s", n, text)
 	}
 	return text

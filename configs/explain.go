@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
 // Explain writes what a key means, its type, default, what is allowed and how to give it. A part's name, such as
@@ -19,7 +21,7 @@ func Explain(w io.Writer, path string) error {
 	}
 	k, ok := find(schema)
 	if !ok {
-		return fmt.Errorf("no key %q; did you mean %q? `counterpoint config explain` lists all", path, nearest(path, paths()))
+		return fmt.Errorf("no key %q; did you mean %q? `counterpoint config explain` lists all", path, spelling.Nearest(path, paths()))
 	}
 	fmt.Fprintf(w, "%s\n  %s\n  type      %s, %s\n", k.Path, k.Doc, k.Type, want(k))
 	switch {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/viper"
+
+	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
 // Layers are what stands above the file: the environment and --set.
@@ -152,7 +154,7 @@ func (m *merger) environment(env []string) {
 		if !ok {
 			section, _, nested := strings.Cut(strings.ToLower(rest), "_")
 			if _, known := find(section); nested && known && section != "data" {
-				m.fail(at, "", "no key has this name; did you mean %q?", nearest(name, slices.Sorted(maps.Keys(names))))
+				m.fail(at, "", "no key has this name; did you mean %q?", spelling.Nearest(name, slices.Sorted(maps.Keys(names))))
 			}
 			continue
 		}
@@ -177,7 +179,7 @@ func (m *merger) set(pairs []string) {
 		schema := element.ReplaceAllString(path, "[]")
 		k, known := find(schema)
 		if !known {
-			m.fail(at, path, "unknown key; did you mean %q?", nearest(path, paths()))
+			m.fail(at, path, "unknown key; did you mean %q?", spelling.Nearest(path, paths()))
 			continue
 		}
 		var value any = text

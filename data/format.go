@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
 // The formats of training data. Each but BEIR is told from the keys of a file's rows; BEIR from its folder.
@@ -175,7 +177,7 @@ func stranger(file string, line int, keys []string) error {
 			for _, m := range marks {
 				for _, want := range m.keys {
 					for _, found := range keys {
-						if d := distance(found, want); d > 0 && d <= 2 && d < len(want)/3 {
+						if d := spelling.Distance(found, want); d > 0 && d <= 2 && d < len(want)/3 {
 							problem += fmt.Sprintf("; did you mean %q where %q is written?", want, found)
 						}
 					}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
 // rowKeys are the keys of a row: those that it needs and those that it may have. Others are not read.
@@ -45,7 +47,7 @@ func (k *rowKeys) check(have, unknown []string) error {
 		required := i < len(k.needs)
 		near := ""
 		for _, u := range unknown {
-			if d := distance(u, want); d <= 1 || required && d <= 3 && d < len(want)/2 {
+			if d := spelling.Distance(u, want); d <= 1 || required && d <= 3 && d < len(want)/2 {
 				near = u
 			}
 		}
@@ -89,34 +91,4 @@ func list(all []string) string {
 		return strings.Join(all[:most], ", ") + ", ..."
 	}
 	return strings.Join(all, ", ")
-}
-
-// distance is the number of insertions, deletions, replacements and swaps of neighbours from a to b.
-func distance(a, b string) int {
-	if a == b {
-		return 0
-	}
-	if len(a) > len(b)+3 || len(b) > len(a)+3 {
-		return len(a) + len(b)
-	}
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	next := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row, next = row, next, before
-	}
-	return row[len(b)]
 }
