@@ -506,8 +506,10 @@ func BenchmarkStep(b *testing.B) {
 // The coordinator dies and comes back; the workers, other processes, live on and lose nothing.
 func TestCoordinatorComesBack(t *testing.T) {
 	r := newRig(t, 40)
+	r.o.Cluster.FailureTimeout = 5 * failure // the race detector on a busy machine is no failure of a worker
 	r.o.Alone, r.o.Cluster.Listen = false, "127.0.0.1:0"
 	r.open()
+	r.fleet.failure = r.o.Cluster.FailureTimeout
 	r.o.Cluster.Listen = strings.TrimPrefix(r.node.URL(), "nats://")
 	r.fleet.server, r.fleet.url = nil, r.node.URL()
 	a, b := r.fleet.start("a"), r.fleet.start("b")
