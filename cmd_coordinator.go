@@ -56,7 +56,7 @@ server that they join. It computes nothing. Killed at any moment and started aga
 			again := commandLine("coordinator --config", file, dir, sets)
 			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, atOnce+again)
 			outcome, err := p.lead(ctx, launch{
-				listen: listen, resume: resume, stay: false, view: view, log: log, drain: drain,
+				listen: listen, resume: resume, view: view, log: log, drain: drain,
 				started: func(n *coordinator.Node) {
 					if !asJSON {
 						fmt.Fprintf(out, "workers join with: counterpoint worker --join %s\n", n.URL())

@@ -143,10 +143,7 @@ func (n *notices) Write(text []byte) (int, error) {
 
 // runLog opens the log file in the run's folder.
 func runLog(config *configs.Config) (*slog.Logger, func(), error) {
-	dir := config.Log.Dir
-	if dir == "" {
-		dir = filepath.Join("runs", config.Name)
-	}
+	dir := runDir(config)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("run folder: %w", err)
 	}

@@ -22,7 +22,6 @@ type launch struct {
 	workers int    // in this process
 	listen  string // address of the NATS server; "" = connections of this process only
 	resume  bool   // a paused or failed run goes on
-	stay    bool   // keep leading while the run is paused
 	view    progress.View
 	log     *slog.Logger
 	started func(*coordinator.Node)
@@ -37,7 +36,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	}
 	options := coordinator.Options{
 		Dir: p.dir, Cluster: p.config.Cluster, Run: sub, Feed: p.set, Store: store{}, Log: l.log, Version: version,
-		Resume: l.resume, Alone: l.listen == "", Stay: l.stay, Events: l.view.Event,
+		Resume: l.resume, Alone: l.listen == "", Events: l.view.Event,
 	}
 	options.Cluster.Listen = l.listen
 	if len(p.suites) > 0 {

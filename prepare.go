@@ -20,12 +20,12 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
 
 // prepared is a run with everything that a node needs to lead it: data, suites and the submission.
 type prepared struct {
 	config      *configs.Config
-	files       tokenize.Files
 	model       string // digest of the model folder's config.json and weights; "" for a preset
 	tok         *tokenize.Tokenizer
 	set         *data.Set
@@ -40,10 +40,7 @@ type prepared struct {
 
 // prepare opens a run's model folder, tokenizer, data and suites.
 func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
-	p := &prepared{config: config, dir: config.Log.Dir, store: config.Checkpoint.Dir}
-	if p.dir == "" {
-		p.dir = filepath.Join("runs", config.Name)
-	}
+	p := &prepared{config: config, dir: runDir(config), store: config.Checkpoint.Dir}
 	if p.store == "" {
 		p.store = filepath.Join(p.dir, "checkpoints")
 	}
@@ -75,7 +72,7 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	for _, s := range config.Evaluate.Suites {
-		suite, err := openSuite(config, s.Path, p.instruction, p.tok, cache, log)
+		suite, err := openSuite(config, s, p.instruction, p.tok, cache, log)
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
@@ -88,7 +85,6 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 func (p *prepared) openModel(log *slog.Logger) error {
 	var err error
 	if p.config.Model.Path == "" {
-		p.files = tiny.Files()
 		p.tok, err = tiny.Open()
 		return err
 	}
@@ -98,23 +94,17 @@ func (p *prepared) openModel(log *slog.Logger) error {
 	if p.model, err = modelDigest(p.config.Model.Path); err != nil {
 		return err
 	}
-	if p.files, err = tokenize.ReadFiles(p.config.Model.Path); err != nil {
-		return err
-	}
-	p.tok, err = p.files.Open(p.config.Model.Path)
+	p.tok, err = tokenize.Open(p.config.Model.Path)
 	return err
 }
 
-// openSuite opens the suite of that path as the run file describes it; instruction is the training queries' own.
-func openSuite(config *configs.Config, path, instruction string, tok data.Tokenizer, cache string, log *slog.Logger) (*data.Suite, error) {
-	c := data.SuiteConfig{Path: path, MaxLength: config.Train.MaxLength}
-	for _, s := range config.Evaluate.Suites {
-		if s.Path == path {
-			c.Name, c.Split, c.Instruction, c.Document = s.Name, s.Split, s.Instruction, s.Document
-			if s.MaxLength > 0 {
-				c.MaxLength = s.MaxLength
-			}
-		}
+// openSuite opens a suite as the run file describes it; instruction is the training queries' own.
+func openSuite(config *configs.Config, s evaluate.Suite, instruction string, tok data.Tokenizer, cache string, log *slog.Logger) (*data.Suite, error) {
+	c := data.SuiteConfig{
+		Path: s.Path, Name: s.Name, Split: s.Split, Instruction: s.Instruction, Document: s.Document, MaxLength: s.MaxLength,
+	}
+	if c.MaxLength == 0 {
+		c.MaxLength = config.Train.MaxLength
 	}
 	if c.Instruction == "" {
 		c.Instruction = instruction

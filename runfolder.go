@@ -20,6 +20,14 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 )
 
+// runDir is the folder of a run's Raft log, events and report: log.dir, or runs/NAME.
+func runDir(config *configs.Config) string {
+	if config.Log.Dir != "" {
+		return config.Log.Dir
+	}
+	return filepath.Join("runs", config.Name)
+}
+
 // keeping is a view that knows whether there was anything to tell. The first event says that the folder took the run:
 // only then are the plan, the run file and the identity written there, so that a run that is refused leaves those of the
 // run that it was refused for.
@@ -68,10 +76,7 @@ func (p *prepared) keepPlan(file string) error {
 
 // setAside renames the run's folder, so that a run begins again and nothing is lost.
 func setAside(config *configs.Config, w io.Writer) error {
-	dir := config.Log.Dir
-	if dir == "" {
-		dir = filepath.Join("runs", config.Name)
-	}
+	dir := runDir(config)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -54,7 +55,9 @@ func differences(committed, now []byte) []string {
 // flatten writes the leaves of a JSON document into out, by dotted path.
 func flatten(document []byte, out map[string]string) {
 	var v any
-	if json.Unmarshal(document, &v) != nil {
+	numbers := json.NewDecoder(bytes.NewReader(document))
+	numbers.UseNumber() // seeds beyond 2^53 differ too
+	if numbers.Decode(&v) != nil {
 		out["(settings)"] = string(document)
 		return
 	}

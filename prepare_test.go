@@ -1,0 +1,43 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
+)
+
+// Two suites over one folder keep each its own name, instruction and length.
+func TestSuitesOfOneFolder(t *testing.T) {
+	tok, err := tiny.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join("configs", "quickstart", "dev")
+	config := &configs.Config{Evaluate: evaluate.Config{Suites: []evaluate.Suite{
+		{Path: folder, Name: "plain", Instruction: "-"},
+		{Path: folder, Name: "asked", Instruction: "find the package", MaxLength: 24},
+	}}}
+	config.Train.MaxLength = 96
+	for i, prompted := range []bool{false, true} {
+		s := config.Evaluate.Suites[i]
+		suite, err := openSuite(config, s, "", tok, t.TempDir(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shard, err := suite.Shard(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := false
+		for _, text := range shard.Texts {
+			got = got || text.Prompt > 0
+		}
+		if suite.Name != s.Name || got != prompted {
+			t.Errorf("suite %d: name %q, prompted %v; want %q, %v", i, suite.Name, got, s.Name, prompted)
+		}
+	}
+}
