@@ -82,8 +82,10 @@ func Open(o Options) (_ *Node, err error) {
 		return n, err
 	}
 	n.o.Log = slog.New(bus.NewLogHandler(n.conn, "coordinator", o.Log.Handler()))
-	_, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add)
-	return n, err
+	if _, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add); err != nil {
+		return n, err
+	}
+	return n, n.conn.Flush(n.closing) // from here on no line of a worker that connects is lost
 }
 
 // timeout returns the failure timeout; 0 means the default of one second.
