@@ -48,7 +48,7 @@ trainer/engine: trainer/ops
 trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox
 trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
 trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/safetensors data
-trainer/evaluate: data
+trainer/evaluate: data trainer/engine/cpu/gemm trainer/engine/cpu/pool
 trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/engine trainer/engine/cpu/pool data
 trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer trainer/backbone trainer/engine
 trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine

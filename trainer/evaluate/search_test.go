@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,17 +15,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Search against every score sorted by the rule of trec_eval.
+// Search against every score sorted by the rule of trec_eval: ties, documents that are all alike, values whose products
+// leave float32's range on the way, and a corpus that comes in parts.
 func TestSearchIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(1, 5).Draw(t, "width")
 		q := rapid.IntRange(1, 70).Draw(t, "queries")
-		d := rapid.IntRange(1, 600).Draw(t, "documents")
+		d := rapid.IntRange(1, 1500).Draw(t, "documents")
 		k := rapid.IntRange(1, 20).Draw(t, "k")
+		kinds := rapid.IntRange(1, 6).Draw(t, "kinds of values")
+		scale := rapid.SampledFrom([]float32{1, 1, 1e-30, 3e18, 5e18}).Draw(t, "scale")
 		next := rapid.Uint64().Draw(t, "seed")
 		value := func() float32 { // few values, so that many scores tie
 			next = next*6364136223846793005 + 1442695040888963407
-			return float32(int(next>>40)%5-2) / 3
+			return scale * float32(int(next>>40)%kinds-2) / 3
 		}
 		queries, documents := make([]float32, q*width), make([]float32, d*width)
 		for i := range queries {
@@ -40,6 +45,14 @@ func TestSearchIsExact(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		place, sorted := places(ids)
+		parts, cut := NewNearest(queries, width, k), rapid.IntRange(0, d).Draw(t, "cut")
+		parts.Add(nil, documents[:cut*width], place[:cut])
+		parts.Add(nil, documents[cut*width:], place[cut:])
+		again, err := parts.Hits(sorted)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i := range q {
 			var want []Hit
 			for j := range d {
@@ -49,8 +62,12 @@ func TestSearchIsExact(t *testing.T) {
 				}
 				want = append(want, Hit{ids[j], float64(float32(sum))})
 			}
-			if want = Rank(want, Single); !slices.Equal(got[i], want[:min(k, d)]) {
-				t.Fatalf("Search: query %d = %v, want %v", i, got[i], want[:min(k, d)])
+			want = Rank(want, Single)[:min(k, d)]
+			if !slices.Equal(got[i], want) {
+				t.Fatalf("Search: query %d = %v, want %v", i, got[i], want)
+			}
+			if !slices.Equal(again[i], want) {
+				t.Fatalf("Nearest, %d and %d documents: query %d = %v, want %v", cut, d-cut, i, again[i], want)
 			}
 		}
 	})
@@ -134,19 +151,29 @@ func TestLexicalQuickstart(t *testing.T) {
 	}
 }
 
+// The size of COUNTERPOINT_SEARCH=QUERIESxDOCUMENTSxWIDTH, 1,000 best; scripts compare it with other libraries.
 func BenchmarkSearch(b *testing.B) {
-	const q, d, width = 500, 1000, 128
-	rows := make([]float32, (q+d)*width)
+	q, d, width := 500, 20_000, 128
+	if size := os.Getenv("COUNTERPOINT_SEARCH"); size != "" {
+		if _, err := fmt.Sscanf(size, "%dx%dx%d", &q, &d, &width); err != nil {
+			b.Fatalf("COUNTERPOINT_SEARCH=%s: %v", size, err)
+		}
+	}
+	rows, random := make([]float32, (q+d)*width), rand.New(rand.NewPCG(1, 2))
 	for i := range rows {
-		rows[i] = float32(math.Sin(float64(i)))
+		rows[i] = float32(random.NormFloat64())
 	}
 	ids := make([]string, d)
 	for i := range ids {
 		ids[i] = fmt.Sprint(i)
 	}
-	for b.Loop() {
-		if _, err := Search(rows[:q*width], rows[q*width:], width, ids, depth); err != nil {
-			b.Fatal(err)
+	b.Run(fmt.Sprintf("%dx%dx%d", q, d, width), func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Search(rows[:q*width], rows[q*width:], width, ids, depth); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+		b.ReportMetric(2*float64(q)*float64(d)*float64(width)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	})
 }
