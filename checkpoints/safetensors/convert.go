@@ -15,31 +15,11 @@ func (f *File) Float32(dst []float32, name string) (out []float32, err error) {
 		return dst, err
 	}
 	defer f.guard(name, &err)()
-	dst = slices.Grow(dst, info.Elements())
-	switch info.DType {
-	case F32:
-		for ; len(b) >= 4; b = b[4:] {
-			dst = append(dst, math.Float32frombits(binary.LittleEndian.Uint32(b)))
-		}
-	case BF16:
-		for ; len(b) >= 2; b = b[2:] {
-			dst = append(dst, math.Float32frombits(uint32(binary.LittleEndian.Uint16(b))<<16))
-		}
-	case F16:
-		for ; len(b) >= 2; b = b[2:] {
-			dst = append(dst, half(binary.LittleEndian.Uint16(b)))
-		}
-	case F64:
-		for i := 0; len(b) >= 8; i, b = i+1, b[8:] {
-			wide := math.Float64frombits(binary.LittleEndian.Uint64(b))
-			v := float32(wide)
-			if math.IsInf(float64(v), 0) && !math.IsInf(wide, 0) {
-				return dst, fmt.Errorf("safetensors %s: tensor %q: element %d is %g, beyond float32", f.name, name, i, wide)
-			}
-			dst = append(dst, v)
-		}
-	default:
-		return dst, fmt.Errorf("safetensors %s: tensor %q is %s, not a floating-point type", f.name, name, info.DType)
+	n := info.Elements()
+	at := len(dst)
+	dst = slices.Grow(dst, n)[:at+n]
+	if err := f.convert(dst[at:], b, info, 0); err != nil {
+		return dst[:at], err
 	}
 	return dst, nil
 }
@@ -120,6 +100,13 @@ func (f *File) Int64(dst []int64, name string) (out []int64, err error) {
 // guard turns a page fault of the memory map (the file was cut while open, or its disk failed) into an error;
 // without it the whole process would die of SIGBUS.
 func (f *File) guard(name string, err *error) func() {
+	return onFault(func(at uintptr) {
+		*err = fmt.Errorf("safetensors %s: tensor %q: page fault at %#x: the file changed or its disk failed", f.name, name, at)
+	})
+}
+
+// onFault lets this goroutine survive page faults until the function that it returns is deferred, which reports one.
+func onFault(report func(at uintptr)) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(before)
@@ -131,6 +118,6 @@ func (f *File) guard(name string, err *error) func() {
 		if !ok {
 			panic(r)
 		}
-		*err = fmt.Errorf("safetensors %s: tensor %q: page fault at %#x: the file changed or its disk failed", f.name, name, fault.Addr())
+		report(fault.Addr())
 	}
 }

@@ -53,6 +53,7 @@ type File struct {
 	names    []string
 	metadata map[string]string
 	data     []byte // after the header
+	mapped   bool   // data is a memory map
 	unmap    func() error
 }
 
@@ -62,7 +63,7 @@ const maxHeader = 100_000_000
 // Open maps the file at path (or reads it, where mapping is not possible) and checks its header completely. The
 // error names the file and the fault.
 func Open(path string) (*File, error) {
-	content, unmap, err := mapFile(path)
+	content, mapped, unmap, err := mapFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func Open(path string) (*File, error) {
 		_ = unmap() // the parse error says more
 		return nil, err
 	}
-	f.unmap = unmap
+	f.mapped, f.unmap = mapped, unmap
 	return f, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func sample() []Tensor {
@@ -155,7 +156,11 @@ func TestHalf(t *testing.T) {
 func TestFileCutWhileOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), SingleName)
 	var out bytes.Buffer
-	if err := Write(&out, []Tensor{{Name: "w", Shape: []int{50_000}, Values: make([]float32, 50_000)}}, nil); err != nil {
+	all := []Tensor{
+		{Name: "w", Shape: []int{50_000}, Values: make([]float32, 50_000)},
+		{Name: "h", Shape: []int{50_000}, DType: BF16, Raw: make([]byte, 100_000)},
+	}
+	if err := Write(&out, all, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
@@ -169,8 +174,104 @@ func TestFileCutWhileOpen(t *testing.T) {
 	if err := os.Truncate(path, 4096); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Float32(nil, "w"); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("Float32() of a file cut while open = %v, want an error that names it", err)
+	raw, err := f.Bytes("h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, read := range map[string]func() error{
+		"Float32":    func() error { _, err := f.Float32(nil, "w"); return err },
+		"Float64":    func() error { _, err := f.Float64(nil, "w"); return err },
+		"Part":       func() error { return f.Part(make([]float32, 50_000), "w", 0) },
+		"Part, half": func() error { return f.Part(make([]float32, 9), "h", 40_000) },
+		"Halves":     func() error { return f.Halves(make([]uint16, 50_000), "h", 0) },
+		"Write again": func() error {
+			return Write(&hash{}, []Tensor{{Name: path, Shape: []int{50_000}, DType: BF16, Raw: raw}}, nil)
+		},
+	} {
+		if err := read(); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s of a file cut while open = %v, want an error that names it", name, err)
+		}
+	}
+}
+
+// hash reads what it gets, as a digest does.
+type hash struct{ sum byte }
+
+func (h *hash) Write(p []byte) (int, error) {
+	for _, b := range p {
+		h.sum += b
+	}
+	return len(p), nil
+}
+
+// Parts of a tensor, in any cut, are its values; Drop changes nothing.
+func TestParts(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 1))
+	t.Logf("seed %d", seed)
+	const n = 30_011
+	raw := make([]byte, 2*n)
+	for i := range raw {
+		raw[i] = byte(r.Uint32())
+	}
+	for i := 1; i < len(raw); i += 2 {
+		raw[i] &^= 0x40 // no NaN
+	}
+	values, wide := make([]float32, n), make([]float64, n)
+	for i := range values {
+		values[i], wide[i] = r.Float32(), r.NormFloat64()
+	}
+	var out bytes.Buffer
+	if err := Write(&out, []Tensor{
+		{Name: "half", Shape: []int{n}, DType: F16, Raw: raw},
+		{Name: "brain", Shape: []int{n}, DType: BF16, Raw: raw},
+		{Name: "single", Shape: []int{n}, Values: values},
+		{Name: "double", Shape: []int{n}, Wide: wide},
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), SingleName)
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := OpenFolder(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	f := all.(Parts)
+	for _, name := range f.Names() {
+		want, err := f.Float32(nil, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for first := 0; first < n; {
+			dst := make([]float32, min(n-first, 1+r.IntN(5000)))
+			if err := f.Part(dst, name, first); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(dst, want[first:][:len(dst)]) {
+				t.Fatalf("Part(%s, %d, %d) differs from Float32", name, first, len(dst))
+			}
+			first += len(dst)
+			f.Drop(name)
+		}
+		if err := f.Part(make([]float32, 2), name, n-1); err == nil {
+			t.Errorf("Part(%s) beyond its end = nil, want an error", name)
+		}
+		if err := f.Part(make([]float32, 2), name, -1); err == nil {
+			t.Errorf("Part(%s) before its begin = nil, want an error", name)
+		}
+		dst := make([]uint16, 777)
+		err = f.Halves(dst, name, 101)
+		if (err == nil) != (name == "brain") {
+			t.Errorf("Halves(%s) = %v", name, err)
+		}
+		for i, h := range dst {
+			if v := math.Float32frombits(uint32(h) << 16); name == "brain" && v != want[101+i] {
+				t.Fatalf("Halves(%s): element %d is %v, want %v", name, 101+i, v, want[101+i])
+			}
+		}
 	}
 }
 

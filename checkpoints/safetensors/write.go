@@ -114,9 +114,12 @@ func encodeHeader(sorted []Tensor, metadata map[string]string) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-func (t *Tensor) encode(out *bufio.Writer) error {
-	if t.DType != "" {
-		_, err := out.Write(t.Raw)
+func (t *Tensor) encode(out *bufio.Writer) (err error) {
+	if t.DType != "" { // perhaps of a mapped file
+		defer onFault(func(at uintptr) {
+			err = fmt.Errorf("page fault at %#x: the file that it is from changed or its disk failed", at)
+		})()
+		_, err = out.Write(t.Raw)
 		return err
 	}
 	var b [8]byte
