@@ -10,7 +10,7 @@ PKG     ?= ./...
 T       ?= .
 export CGO_ENABLED ?= 0
 
-.PHONY: help build quickstart test race lint fmt bench bench-peer fuzz chaos generate verify clean
+.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz chaos generate verify clean
 
 help: ## this menu
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: ## ours against this machine's limits
 
 bench-peer: ## ours against PyTorch, alternating (installs torch into .venv)
 	scripts/bench-peer.sh
+
+test-real: ## SmolLM2-135M: made, fine-tuned, scored, exported (about 70 minutes; not in CI)
+	scripts/real.sh
 
 fuzz: ## every fuzz target for FUZZ=5s
 	scripts/fuzz.sh $(FUZZ)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -22,11 +23,46 @@ func TestGoodFiles(t *testing.T) {
 	}
 	for _, f := range append(files, examples...) {
 		t.Run(filepath.Base(f), func(t *testing.T) {
-			if _, err := Load(f, Layers{}); err != nil {
+			if _, err := Load(beside(t, f), Layers{}); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
+}
+
+var shared = regexp.MustCompile(`(?:\.\./)+shared/[^,}\s]+`)
+
+// beside returns the file, or a copy of it where what it names beside the repository is there, though empty.
+func beside(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := shared.FindAllString(string(text), -1)
+	if len(names) == 0 {
+		return file
+	}
+	dir := filepath.Join(t.TempDir(), "repository", "configs", "examples")
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Ext(path) == ".gz" {
+			err = os.WriteFile(path, nil, 0o644)
+		} else {
+			err = os.MkdirAll(path, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied := filepath.Join(dir, filepath.Base(file))
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(copied, text, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
 }
 
 // Each bad file has its whole expected message beside it.
