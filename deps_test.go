@@ -29,7 +29,8 @@ checkpoints/safetensors:
 
 # data
 data/spelling:
-data: data/spelling
+data/parquet:
+data: data/spelling data/parquet
 data/tokenize:
 data/tokenize/tiny: data/tokenize
 
@@ -47,7 +48,7 @@ trainer/ops:
 trainer/engine: trainer/ops
 trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox
 trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
-trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/safetensors data
+trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/hub checkpoints/safetensors data
 trainer/evaluate: data trainer/engine/cpu/gemm trainer/engine/cpu/pool
 trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/engine trainer/engine/cpu/pool data
 trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer trainer/backbone trainer/engine
@@ -82,6 +83,7 @@ var owners = map[string][]string{
 	"github.com/vbauerster/mpb":      {"coordinator/progress"},
 	"github.com/goccy/go-yaml":       {"configs"},
 	"golang.org/x/text/unicode/norm": {"data/tokenize"},
+	"github.com/parquet-go/":         {"data/parquet"},
 }
 
 func TestImportGraph(t *testing.T) {

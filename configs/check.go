@@ -52,7 +52,14 @@ func check(c *Config, m *merger) []Error {
 			}
 		}
 	}
+	if c.Model.Adapter != "" && c.Model.LoRA == nil {
+		fail("model.adapter", "continues from an adapter, which needs model.lora with its rank, alpha and targets; model.merge takes it into the weights instead")
+	}
 	m.resolve("model.path", &c.Model.Path)
+	m.resolve("model.adapter", &c.Model.Adapter)
+	for i := range c.Model.Merge {
+		m.resolve(fmt.Sprintf("model.merge[%d]", i), &c.Model.Merge[i])
+	}
 	for i := range c.Data {
 		m.resolve(fmt.Sprintf("data[%d].path", i), &c.Data[i].Path)
 	}

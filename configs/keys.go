@@ -28,6 +28,8 @@ var Keys = []Key{
 	{Path: "model.eval_attention", Type: "string", Allowed: []string{"causal", "bidirectional"}, Doc: "Attention mask in evaluation; left out: as in training. The paper's ablation flips it at test time.", Example: "causal"},
 	{Path: "model.pooling", Type: "string", Default: "mean", Allowed: []string{"mean", "weighted_mean", "last_token", "first_token"}, Doc: "How the token states of a text become one embedding.", Example: "mean"},
 	{Path: "model.pool_instruction", Type: "bool", Default: true, Doc: "Whether the instruction's tokens take part in the pooling.", Example: "true"},
+	{Path: "model.merge", Type: "strings", Doc: "LoRA adapters merged into the weights before training, in this order: PEFT folders, or checkpoints or runs of Counterpoint.", Example: "[runs/mntp]"},
+	{Path: "model.adapter", Type: "string", Doc: "LoRA adapter that training continues from, a PEFT folder or a checkpoint or run of Counterpoint; model.lora must have its rank, alpha and targets. Left out: a new adapter.", Example: "runs/first"},
 	{Path: "model.lora", Type: "map", Doc: "Low-rank adapters; left out: all parameters train.", Example: "{rank: 16, alpha: 32, dropout: 0.05}"},
 	{Path: "model.lora.rank", Type: "int", Default: 16, Min: 1, Max: 1024, Doc: "Rank r of every adapter.", Example: "16"},
 	{Path: "model.lora.alpha", Type: "float", Default: 32.0, Min: 0.0, Above: true, Doc: "Scale: alpha/r, or alpha/sqrt(r) with rslora.", Example: "32"},

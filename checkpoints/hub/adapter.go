@@ -19,9 +19,11 @@ import (
 
 // Adapter is a LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors.
 type Adapter struct {
-	Base string // base_model_name_or_path as it is written
+	Base string // base_model_name_or_path as it is written; of a checkpoint over a merged base, the base before
 
 	dir         string
+	config      string // names of the files
+	weights     string
 	rank        int
 	alpha       float64
 	rsLoRA      bool
@@ -69,12 +71,16 @@ const root = "base_model.model."
 
 // OpenAdapter opens an adapter's folder. Close it.
 func OpenAdapter(dir string) (*Adapter, error) {
-	a := &Adapter{dir: dir, replaced: map[string]string{}}
-	if err := a.readConfig(filepath.Join(dir, checkpoints.AdapterConfigName)); err != nil {
+	return openAdapter(dir, checkpoints.AdapterConfigName, checkpoints.AdapterName)
+}
+
+func openAdapter(dir, config, weights string) (*Adapter, error) {
+	a := &Adapter{dir: dir, config: config, weights: weights, replaced: map[string]string{}}
+	if err := a.readConfig(filepath.Join(dir, config)); err != nil {
 		return nil, err
 	}
 	var err error
-	path := filepath.Join(dir, checkpoints.AdapterName)
+	path := filepath.Join(dir, weights)
 	if a.tensors, err = safetensors.Open(path); errors.Is(err, fs.ErrNotExist) {
 		if _, stat := os.Stat(filepath.Join(dir, "adapter_model.bin")); stat == nil {
 			return nil, fmt.Errorf("adapter %s: adapter_model.bin is a pickle, which is not read: save it again with safe_serialization=True", dir)
@@ -115,7 +121,7 @@ func (a *Adapter) readConfig(path string) error {
 	if c.Rank < 1 {
 		return fmt.Errorf("adapter %s: r: %d, want at least 1", path, c.Rank)
 	}
-	a.Base, a.rank, a.alpha, a.rsLoRA = c.Base, c.Rank, c.Alpha, c.RSLoRA
+	a.Base, a.rank, a.alpha, a.rsLoRA = strings.TrimSuffix(c.Base, mergedNote), c.Rank, c.Alpha, c.RSLoRA
 	if a.rankPattern, err = parsePatterns(c.RankPattern); err != nil {
 		return fmt.Errorf("adapter %s: rank_pattern: %w", path, err)
 	}
@@ -207,7 +213,7 @@ func (a *Adapter) scale(m *module) error {
 	}
 	m.rank = int(lookUp(a.rankPattern, m.path, float64(a.rank)))
 	if m.rank != down.Shape[0] {
-		return fmt.Errorf("%s is %v, but %s gives it the rank %d", m.a, down.Shape, checkpoints.AdapterConfigName, m.rank)
+		return fmt.Errorf("%s is %v, but %s gives it the rank %d", m.a, down.Shape, a.config, m.rank)
 	}
 	alpha := lookUp(a.alphPattern, m.path, a.alpha)
 	if m.scale = alpha / float64(m.rank); a.rsLoRA {

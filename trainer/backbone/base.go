@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/safetensors"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 )
@@ -20,14 +21,28 @@ type Base struct {
 	source       safetensors.Tensors // nil: random weights
 	bare         bool                // names without "model."
 	seed         uint64
+	initial      *hub.Adapter   // what training continues from; nil: a new adapter
+	merged       []*hub.Adapter // into source
 
 	mu     sync.Mutex
 	frozen map[string]engine.Tensor // by group
 }
 
-// Load opens the weights of config's folder, or those of its preset. The folder's tensors are compared with the
-// architecture here; their values are read when a model is made.
+// Load opens the weights of config's folder, or those of its preset, with the adapters of config.Merge merged into them,
+// and config.Adapter. The folder's tensors are compared with the architecture here; their values are read when a model
+// is made.
 func Load(c Config, seed uint64) (*Base, error) {
+	b, err := load(c, seed)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.adapt(c); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func load(c Config, seed uint64) (*Base, error) {
 	switch {
 	case c.Path != "" && c.Preset != "":
 		return nil, errors.New("model: path and preset are both given, want one")
@@ -57,10 +72,14 @@ func Load(c Config, seed uint64) (*Base, error) {
 
 // Close closes the files. Models that were made stay usable.
 func (b *Base) Close() error {
-	if b.source == nil {
-		return nil
+	var errs []error
+	if b.initial != nil {
+		errs = append(errs, b.initial.Close())
 	}
-	return b.source.Close()
+	if b.source != nil {
+		errs = append(errs, b.source.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // check names what is missing, misshaped or left over. The head may be missing (an encoder has none) or there twice

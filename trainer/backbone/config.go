@@ -12,6 +12,8 @@ const (
 type Config struct {
 	Path          string      `yaml:"path,omitempty" json:"path,omitempty"`                         // Hugging Face folder or a checkpoint of ours
 	Preset        string      `yaml:"preset,omitempty" json:"preset,omitempty"`                     // tiny-diffusion | tiny-causal: random weights from the seed
+	Merge         []string    `yaml:"merge,omitempty" json:"merge,omitempty"`                       // adapters, PEFT folders or checkpoints of ours, merged into the weights first, in this order
+	Adapter       string      `yaml:"adapter,omitempty" json:"adapter,omitempty"`                   // likewise; the adapter that training continues from; "" = a new one
 	Attention     string      `yaml:"attention,omitempty" json:"attention,omitempty"`               // causal | bidirectional; "" = the family's own
 	EvalAttention string      `yaml:"eval_attention,omitempty" json:"eval_attention,omitempty"`     // "" = attention
 	Pooling       string      `yaml:"pooling,omitempty" json:"pooling,omitempty"`                   // mean | weighted_mean | last_token | first_token

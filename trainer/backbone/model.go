@@ -80,6 +80,14 @@ func New(base *Base, dev engine.Device, config Config, o Options) (*Model, error
 		}
 		at += g.size()
 	}
+	if config.LoRA != nil && config.Adapter != "" {
+		if base.initial == nil {
+			return nil, fmt.Errorf("model.adapter: %s: the base was loaded without it", config.Adapter)
+		}
+		if err := base.continueFrom(m); err != nil {
+			return nil, err
+		}
+	}
 	return m, m.Updated()
 }
 
