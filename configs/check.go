@@ -3,6 +3,7 @@ package configs
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
@@ -73,29 +74,64 @@ func check(c *Config, m *merger) []Error {
 
 // checkLoss refuses keys that the objective does not read, and masks that defeat it.
 func checkLoss(c *Config, m *merger) {
-	useless := map[string][]string{
-		contrastive.InfoNCEKind:     {"epsilon", "shift", "texts"},
-		contrastive.MaskedDiffusion: {"temperature", "hard_negatives", "symmetric", "mask_duplicates"},
-		contrastive.CausalLM:        {"temperature", "hard_negatives", "symmetric", "mask_duplicates", "epsilon", "shift"},
+	const negatives = "temperature hard_negatives symmetric mask_duplicates mask_margin margin_strategy matryoshka matryoshka_weights "
+	useless := map[string]string{
+		contrastive.InfoNCEKind:     "epsilon shift texts mask_rate mask_token",
+		contrastive.ExplicitKind:    "temperature symmetric mask_duplicates mask_margin margin_strategy epsilon shift texts mask_rate mask_token",
+		contrastive.MaskedDiffusion: negatives + "mask_rate",
+		contrastive.MNTP:            negatives + "epsilon shift",
+		contrastive.CausalLM:        negatives + "epsilon shift mask_rate mask_token",
 	}[c.Loss.Kind]
-	for _, name := range useless {
+	for _, name := range strings.Fields(useless) {
 		if key := "loss." + name; m.given(key) {
 			m.fail(m.at(key), key, "has no meaning for loss.kind: %s; remove it", c.Loss.Kind)
 		}
 	}
+	l := &c.Loss
+	at := func(key, format string, args ...any) { m.fail(m.at(key), key, format, args...) }
+	switch a := c.Model.Attention; {
+	case l.Masks() && a == backbone.Causal:
+		at("model.attention", "causal attention cannot see what surrounds a mask; %s needs bidirectional", l.Kind)
+	case l.Kind == contrastive.CausalLM && a != "" && a != backbone.Causal:
+		at("model.attention", "%s attention sees the token it is to predict; causal-lm needs causal", a)
+	case a == backbone.Annealed && c.Model.AnnealSteps == 0:
+		at("model.attention", "annealed needs model.anneal_steps, the number of steps until the mask is open")
+	case a != backbone.Annealed && c.Model.AnnealSteps > 0:
+		at("model.anneal_steps", "has no meaning without model.attention: annealed; remove it or set that")
+	}
 	switch {
-	case c.Loss.Kind == contrastive.MaskedDiffusion && c.Model.Attention == backbone.Causal:
-		m.fail(m.at("model.attention"), "model.attention", "causal attention cannot see what surrounds a mask; masked-diffusion needs bidirectional")
-	case c.Loss.Kind == contrastive.CausalLM && c.Model.Attention == backbone.Bidirectional:
-		m.fail(m.at("model.attention"), "model.attention", "bidirectional attention sees the token it is to predict; causal-lm needs causal")
+	case m.given("loss.margin_strategy") && l.MaskMargin == nil:
+		at("loss.margin_strategy", "has no meaning without loss.mask_margin; remove it or set that")
+	case len(l.MatryoshkaWeights) > 0 && len(l.MatryoshkaWeights) != len(l.Matryoshka):
+		at("loss.matryoshka_weights", "%d weights for the %d entries of loss.matryoshka; want one each", len(l.MatryoshkaWeights), len(l.Matryoshka))
+	case l.Kind == contrastive.ExplicitKind && l.HardNegatives == 0:
+		at("loss.hard_negatives", "0: a query's own negatives are all that loss.kind: explicit contrasts it with; want at least 1")
+	case l.Kind == contrastive.InfoNCEKind && c.Train.Batch == 1 && l.HardNegatives == 0:
+		at("train.batch", "a batch of 1 without hard negatives gives InfoNCE nothing to tell apart; want at least 2")
 	}
-	if c.Loss.Kind != contrastive.InfoNCEKind {
-		c.Loss.HardNegatives, c.Loss.Temperature = 0, 0
+	for i, d := range l.Matryoshka {
+		if slices.Contains(l.Matryoshka[:i], d) {
+			at("loss.matryoshka", "%d stands twice", d)
+		}
 	}
-	if c.Loss.Kind == contrastive.InfoNCEKind && c.Train.Batch == 1 && c.Loss.HardNegatives == 0 {
-		m.fail(m.at("train.batch"), "train.batch", "a batch of 1 without hard negatives gives InfoNCE nothing to tell apart; want at least 2")
-	}
+	forget(l)
 	if strings.TrimSpace(c.Loss.Texts) == "" {
 		c.Loss.Texts = "all"
+	}
+}
+
+// forget takes out the defaults of keys that the objective does not read, so that they are not in the run's identity.
+func forget(l *contrastive.Config) {
+	if l.Kind != contrastive.InfoNCEKind {
+		l.Temperature = 0
+	}
+	if !l.Embeds() {
+		l.HardNegatives = 0
+	}
+	if l.Kind != contrastive.MNTP {
+		l.MaskRate = 0
+	}
+	if l.MaskMargin == nil {
+		l.MarginStrategy = ""
 	}
 }

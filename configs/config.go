@@ -68,7 +68,7 @@ func (c *Config) Order() data.Order {
 		Batch: c.Train.Batch, HardNegatives: c.Loss.HardNegatives, Group: c.Train.Group, Remainder: c.Train.Remainder,
 		MaxLength: c.Train.MaxLength, ShardTokens: c.Train.ShardTokens, Seed: c.Train.Seed,
 	}
-	if c.Loss.Kind != contrastive.InfoNCEKind {
+	if !c.Loss.Embeds() {
 		o.HardNegatives, o.Texts, o.Predicted = 0, c.Loss.Texts, c.Loss.Kind == contrastive.CausalLM
 	}
 	return o

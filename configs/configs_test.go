@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"regexp"
 	"strings"
 	"testing"
@@ -120,6 +122,21 @@ func TestDecodedValues(t *testing.T) {
 	}
 	if big.Train.Seed != 1<<64-1 {
 		t.Errorf("seed = %d, want all 64 bits", big.Train.Seed)
+	}
+}
+
+// Names of the user's own, regular expressions too, come through as they are written.
+func TestNumbers(t *testing.T) {
+	c, err := Load("testdata/matryoshka.good.yaml", Layers{Set: []string{"model.lora.alpha_pattern={Layers.1.x: 3}", "loss.matryoshka_weights=[1, 2, 3]"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ranks := map[string]int{"q_proj": 32, "layers.0.mlp.down_proj": 8, `layers\.[1-3]\.self_attn\.[KV]_proj`: 4}
+	if l := c.Model.LoRA; !maps.Equal(l.RankPattern, ranks) || !maps.Equal(l.AlphaPattern, map[string]float64{"Layers.1.x": 3}) {
+		t.Errorf("patterns %v %v, want %v and that of --set", l.RankPattern, l.AlphaPattern, ranks)
+	}
+	if l := c.Loss; !slices.Equal(l.Matryoshka, []int{64, 32, 16}) || !slices.Equal(l.MatryoshkaWeights, []float64{1, 2, 3}) || *l.MaskMargin != 0.1 {
+		t.Errorf("loss %+v", l)
 	}
 }
 

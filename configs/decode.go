@@ -2,9 +2,11 @@ package configs
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +80,28 @@ func (d *decoder) value(dst reflect.Value, raw any, k Key, path string) {
 		}
 	case "strings":
 		d.strings(dst, raw, k, path)
+	case "ints", "floats":
+		list, ok := raw.([]any)
+		if !ok {
+			bad()
+			return
+		}
+		dst.Set(reflect.MakeSlice(dst.Type(), len(list), len(list)))
+		for i, e := range list {
+			d.value(dst.Index(i), e, k.element(), fmt.Sprintf("%s[%d]", path, i))
+		}
+	case "int map", "float map":
+		names, ok := raw.(named)
+		if !ok {
+			bad()
+			return
+		}
+		dst.Set(reflect.MakeMap(dst.Type()))
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			v := reflect.New(dst.Type().Elem()).Elem()
+			d.value(v, names[name], k.element(), join(path, name))
+			dst.SetMapIndex(reflect.ValueOf(name), v)
+		}
 	case "string":
 		if s, ok := raw.(string); ok {
 			d.word(s, k, path)
@@ -217,6 +241,8 @@ func want(k Key) string {
 	kind := map[string]string{
 		"string": "want a text", "int": "want a whole number", "float": "want a number", "bool": "want true or false",
 		"duration": "want a duration with its unit", "strings": "want a list of words", "map": "want a mapping", "list": "want a list",
+		"ints": "want a list of whole numbers", "floats": "want a list of numbers",
+		"int map": "want a mapping of names to whole numbers", "float map": "want a mapping of names to numbers",
 	}[k.Type]
 	if len(k.Allowed) > 0 {
 		kind = "want one of " + strings.Join(k.Allowed, ", ")
@@ -239,6 +265,25 @@ func want(k Key) string {
 	return kind
 }
 
+// element is the key of one value of a list or mapping of numbers.
+func (k Key) element() Key {
+	k.Type = map[string]string{"ints": "int", "floats": "float", "int map": "int", "float map": "float"}[k.Type]
+	k.Example = ""
+	return k
+}
+
+// named is a mapping whose names are the user's own. A type of its own keeps viper from reading the dots in them as
+// levels, and from writing them small.
+type named map[string]any
+
+// wrap makes the value of such a key named.
+func (k Key) wrap(v any) any {
+	if tree, ok := v.(map[string]any); ok && (k.Type == "int map" || k.Type == "float map") {
+		return named(tree)
+	}
+	return v
+}
+
 // show writes a found value as a person would read it, with its kind.
 func show(raw any) string {
 	switch v := raw.(type) {
@@ -246,7 +291,7 @@ func show(raw any) string {
 		return fmt.Sprintf("%q (text)", v)
 	case bool:
 		return fmt.Sprintf("%v (true or false)", v)
-	case map[string]any:
+	case map[string]any, named:
 		return "a mapping"
 	case []any:
 		return "a list"

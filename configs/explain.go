@@ -83,6 +83,10 @@ func property(k Key) map[string]any {
 		p = map[string]any{"type": "array", "items": object(k.Path + "[]")}
 	case "strings":
 		p = map[string]any{"type": "array", "items": map[string]any{"enum": k.Allowed}}
+	case "ints", "floats":
+		return map[string]any{"type": "array", "items": property(k.element()), "description": k.Doc}
+	case "int map", "float map":
+		return map[string]any{"type": "object", "additionalProperties": property(k.element()), "description": k.Doc}
 	case "int":
 		p["type"] = "integer"
 	case "float":

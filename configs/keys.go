@@ -6,7 +6,7 @@ import "github.com/counterpoint-ml/counterpoint/data"
 // keys (decoding, explanations, the JSON Schema, the environment) reads it from there.
 type Key struct {
 	Path    string   // dotted; "[]" stands for a list's elements
-	Type    string   // string, int, float, bool, duration, strings, map, list
+	Type    string   // string, int, float, bool, duration, strings, ints, floats, map, list; "int map" and "float map" have names of the user's own
 	Default any      // nil = none
 	Allowed []string // for strings: the words allowed, none = any
 	Min     any      // smallest value, for numbers and durations
@@ -24,8 +24,9 @@ var Keys = []Key{
 	{Path: "model", Type: "map", Doc: "The backbone: a folder (path) or random weights (preset)."},
 	{Path: "model.path", Type: "string", Doc: "Hugging Face folder (config.json, safetensors, tokenizer.json) or a checkpoint of Counterpoint.", Example: "./qwen2.5-0.5b"},
 	{Path: "model.preset", Type: "string", Allowed: []string{"tiny-diffusion", "tiny-causal"}, Doc: "A small backbone with random weights drawn from train.seed.", Example: "tiny-diffusion"},
-	{Path: "model.attention", Type: "string", Allowed: []string{"causal", "bidirectional"}, Doc: "Attention mask in training; left out: what the family was made with.", Example: "bidirectional"},
-	{Path: "model.eval_attention", Type: "string", Allowed: []string{"causal", "bidirectional"}, Doc: "Attention mask in evaluation; left out: as in training. The paper's ablation flips it at test time.", Example: "causal"},
+	{Path: "model.attention", Type: "string", Allowed: []string{"causal", "bidirectional", "annealed"}, Doc: "Attention mask in training; left out: what the family was made with. annealed opens the causal mask over model.anneal_steps.", Example: "bidirectional"},
+	{Path: "model.anneal_steps", Type: "int", Min: 1, Doc: "annealed: steps until every token sees every other; step s lets a share (s+1)/anneal_steps of the pairs through that a causal mask hides, drawn anew at each step.", Example: "1000"},
+	{Path: "model.eval_attention", Type: "string", Allowed: []string{"causal", "bidirectional"}, Doc: "Attention mask in evaluation; left out: as in training, and bidirectional where that is annealed. The paper's ablation flips it at test time.", Example: "causal"},
 	{Path: "model.pooling", Type: "string", Default: "mean", Allowed: []string{"mean", "weighted_mean", "last_token", "first_token"}, Doc: "How the token states of a text become one embedding.", Example: "mean"},
 	{Path: "model.pool_instruction", Type: "bool", Default: true, Doc: "Whether the instruction's tokens take part in the pooling.", Example: "true"},
 	{Path: "model.merge", Type: "strings", Doc: "LoRA adapters merged into the weights before training, in this order: PEFT folders, or checkpoints or runs of Counterpoint.", Example: "[runs/mntp]"},
@@ -35,6 +36,8 @@ var Keys = []Key{
 	{Path: "model.lora.alpha", Type: "float", Default: 32.0, Min: 0.0, Above: true, Doc: "Scale: alpha/r, or alpha/sqrt(r) with rslora.", Example: "32"},
 	{Path: "model.lora.dropout", Type: "float", Default: 0.0, Min: 0.0, Max: 0.99, Doc: "Chance that an element of an adapter's input is dropped, by counter-based random numbers.", Example: "0.05"},
 	{Path: "model.lora.rslora", Type: "bool", Default: false, Doc: "Scale by alpha/sqrt(r).", Example: "false"},
+	{Path: "model.lora.rank_pattern", Type: "int map", Min: 1, Max: 1024, Doc: "Other ranks for some modules, as in PEFT: the name's end, or a regular expression for it, and the rank. The scale is alpha over the module's own rank.", Example: "{q_proj: 32, layers.0.mlp.down_proj: 8}"},
+	{Path: "model.lora.alpha_pattern", Type: "float map", Min: 0.0, Above: true, Doc: "Other alphas for some modules, named as in rank_pattern.", Example: "{q_proj: 64}"},
 	{Path: "model.lora.targets", Type: "strings", Allowed: []string{"all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, Doc: "Linear layers that get an adapter; left out: all seven.", Example: "[q_proj, v_proj]"},
 
 	{Path: "data", Type: "list", Needed: true, Doc: "Sources of training pairs: files of JSON lines, ours being {task, query, positive, negatives}, or those of other trainers (data[].format)."},
@@ -48,14 +51,20 @@ var Keys = []Key{
 	{Path: "data[].on_error", Type: "string", Default: "refuse", Allowed: []string{"refuse", "skip"}, Doc: "A bad line stops the run (refuse), or is left out and counted (skip).", Example: "skip"},
 
 	{Path: "loss", Type: "map", Doc: "The objective."},
-	{Path: "loss.kind", Type: "string", Default: "infonce", Allowed: []string{"infonce", "masked-diffusion", "causal-lm"}, Doc: "infonce fine-tunes embeddings; the other two pre-train a backbone.", Example: "infonce"},
+	{Path: "loss.kind", Type: "string", Default: "infonce", Allowed: []string{"infonce", "explicit", "masked-diffusion", "mntp", "causal-lm"}, Doc: "infonce and explicit (RepLLaMA: a query against its own positive and negatives only) fine-tune embeddings; the others train a backbone.", Example: "infonce"},
 	{Path: "loss.temperature", Type: "float", Default: 0.05, Min: 1e-4, Max: 100.0, Doc: "tau of InfoNCE: similarities are divided by it.", Example: "0.02"},
-	{Path: "loss.hard_negatives", Type: "int", Default: 1, Min: 0, Max: 255, Doc: "Hard negatives taken per query, at most; they are negatives of every query of the batch.", Example: "1"},
+	{Path: "loss.hard_negatives", Type: "int", Default: 1, Min: 0, Max: 255, Doc: "Hard negatives taken per query, at most; infonce: they are negatives of every query of the batch.", Example: "1"},
 	{Path: "loss.symmetric", Type: "bool", Default: false, Doc: "Add the document-to-query direction.", Example: "true"},
 	{Path: "loss.mask_duplicates", Type: "bool", Default: true, Doc: "Leave documents equal to the positive out of a query's negatives.", Example: "true"},
+	{Path: "loss.mask_margin", Type: "float", Min: -2.0, Max: 2.0, Doc: "Leave negatives out that are more similar to the query than its positive by this margin (cosine), as likely unjudged positives; left out: none are.", Example: "0.1"},
+	{Path: "loss.margin_strategy", Type: "string", Default: "absolute", Allowed: []string{"absolute", "relative"}, Doc: "What mask_margin is measured in: cosine (absolute), or the positive's own similarity (relative: above s + margin * |s|).", Example: "relative"},
+	{Path: "loss.matryoshka", Type: "ints", Min: 1, Max: 1 << 20, Doc: "Sum the loss over embeddings cut to these numbers of leading dimensions and normalised again, so that cut ones serve too; list the full width to keep it. Left out: the full width alone.", Example: "[64, 128, 256]"},
+	{Path: "loss.matryoshka_weights", Type: "floats", Min: 0.0, Doc: "Weight of each entry of loss.matryoshka; left out: 1 each.", Example: "[1, 1, 0.5]"},
+	{Path: "loss.mask_rate", Type: "float", Default: 0.2, Min: 0.0, Above: true, Max: 1.0, Doc: "mntp: chance that a token is masked; the masked ones are predicted from the state before them, and their mean is the loss.", Example: "0.8"},
+	{Path: "loss.mask_token", Type: "string", Doc: "mntp, masked-diffusion: the token of the vocabulary that stands for a masked one; left out: the model's mask_token_id.", Example: "_"},
 	{Path: "loss.epsilon", Type: "float", Default: 1e-3, Min: 0.0, Above: true, Max: 0.5, Doc: "masked-diffusion: smallest masking rate t.", Example: "0.001"},
 	{Path: "loss.shift", Type: "bool", Default: false, Doc: "masked-diffusion: predict token i from the state at i-1 (backbones made from causal ones).", Example: "false"},
-	{Path: "loss.texts", Type: "string", Default: "all", Allowed: []string{"all", "documents", "queries"}, Doc: "masked-diffusion, causal-lm: which texts of a row are modelled.", Example: "all"},
+	{Path: "loss.texts", Type: "string", Default: "all", Allowed: []string{"all", "documents", "queries"}, Doc: "masked-diffusion, mntp, causal-lm: which texts of a row are modelled.", Example: "all"},
 
 	{Path: "train", Type: "map", Doc: "Batches, steps and the optimizer."},
 	{Path: "train.batch", Type: "int", Default: 128, Min: 1, Max: 1 << 20, Doc: "Pairs in a global batch, whatever the number of workers.", Example: "512"},

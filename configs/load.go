@@ -120,6 +120,7 @@ func (m *merger) unknown(values map[string]any, schema, path string) {
 			m.fail(m.src.at[p], p, "unknown key; %s", suggestion(name, children(schema)))
 			continue
 		}
+		values[name] = k.wrap(v)
 		switch v := v.(type) {
 		case map[string]any:
 			if k.Type == "map" {
@@ -159,7 +160,8 @@ func (m *merger) environment(env []string) {
 			continue
 		}
 		m.origin[path] = at
-		m.v.Set(path, scalar(value))
+		k, _ := find(path)
+		m.v.Set(path, k.wrap(scalar(value)))
 	}
 }
 
@@ -189,7 +191,7 @@ func (m *merger) set(pairs []string) {
 				m.fail(at, path, "the value is no YAML: %v", err)
 				continue
 			}
-			value = parsed
+			value = k.wrap(parsed)
 		}
 		m.origin[path] = at
 		if element.MatchString(path) {

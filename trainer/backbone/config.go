@@ -6,6 +6,7 @@ package backbone
 const (
 	Causal        = "causal"
 	Bidirectional = "bidirectional"
+	Annealed      = "annealed" // causal at first, bidirectional after Config.AnnealSteps; training only
 )
 
 // Config is what a run says about its model (model: in the YAML).
@@ -14,8 +15,9 @@ type Config struct {
 	Preset        string      `yaml:"preset,omitempty" json:"preset,omitempty"`                     // tiny-diffusion | tiny-causal: random weights from the seed
 	Merge         []string    `yaml:"merge,omitempty" json:"merge,omitempty"`                       // adapters, PEFT folders or checkpoints of ours, merged into the weights first, in this order
 	Adapter       string      `yaml:"adapter,omitempty" json:"adapter,omitempty"`                   // likewise; the adapter that training continues from; "" = a new one
-	Attention     string      `yaml:"attention,omitempty" json:"attention,omitempty"`               // causal | bidirectional; "" = the family's own
-	EvalAttention string      `yaml:"eval_attention,omitempty" json:"eval_attention,omitempty"`     // "" = attention
+	Attention     string      `yaml:"attention,omitempty" json:"attention,omitempty"`               // causal | bidirectional | annealed; "" = the family's own
+	AnnealSteps   int64       `yaml:"anneal_steps,omitempty" json:"anneal_steps,omitempty"`         // annealed: steps until the mask is open
+	EvalAttention string      `yaml:"eval_attention,omitempty" json:"eval_attention,omitempty"`     // "" = attention, and bidirectional where that is annealed
 	Pooling       string      `yaml:"pooling,omitempty" json:"pooling,omitempty"`                   // mean | weighted_mean | last_token | first_token
 	PoolPrompt    *bool       `yaml:"pool_instruction,omitempty" json:"pool_instruction,omitempty"` // nil = true: the instruction's tokens are pooled too
 	LoRA          *LoRAConfig `yaml:"lora,omitempty" json:"lora,omitempty"`                         // nil = full fine-tuning
@@ -27,5 +29,10 @@ type LoRAConfig struct {
 	Alpha   float64  `yaml:"alpha" json:"alpha"`
 	Dropout float64  `yaml:"dropout,omitempty" json:"dropout,omitempty"`
 	RSLoRA  bool     `yaml:"rslora,omitempty" json:"rslora,omitempty"`
-	Targets []string `yaml:"targets,omitempty" json:"targets,omitempty"` // q_proj ... down_proj; empty = all seven linears
+	Targets []string `yaml:"targets,omitempty" json:"targets,omitempty"` // q_proj ... down_proj; empty or all-linear = all seven linears
+
+	// RankPattern and AlphaPattern give some modules a rank or alpha of their own, as PEFT does: a key matches a module
+	// when the regular expression `(.*\.)?(KEY)$` matches its name, such as layers.0.self_attn.q_proj.
+	RankPattern  map[string]int     `yaml:"rank_pattern,omitempty" json:"rank_pattern,omitempty"`
+	AlphaPattern map[string]float64 `yaml:"alpha_pattern,omitempty" json:"alpha_pattern,omitempty"`
 }
