@@ -70,20 +70,27 @@ func openIndexed(path, cacheDir string, spec fileSpec, f format, tok Tokenizer, 
 	return s, nil
 }
 
+// contentDigest hashes a file, or the parts of a table one after the other.
 func contentDigest(path string) (string, error) {
-	f, err := os.Open(path)
+	parts, err := tableParts(path)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+	for _, part := range parts {
+		f, err := os.Open(part)
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(h, f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return "", fmt.Errorf("read %s: %w", part, err)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// store indexes the file into base.index and, for a gzip file, base.rows. Both appear whole or not at all, so
+// store indexes the file into base.index and, for gzip and Parquet, base.rows. Both appear whole or not at all, so
 // that processes may share the folder.
 func (b *builder) store(base string) error {
 	l, err := openLines(b.path)
@@ -95,7 +102,7 @@ func (b *builder) store(base string) error {
 		return fmt.Errorf("make the cache folder of %s: %w", b.path, err)
 	}
 	var x *index
-	if l.gzip {
+	if l.copied() {
 		err = writeWhole(base+".rows", func(w *bufio.Writer) error {
 			b.copy = w
 			x, err = b.build(l)

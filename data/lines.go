@@ -14,11 +14,12 @@ import (
 const maxLine = 256 << 20
 
 // lines reads a text file line by line, plain or gzip (told by content, not by name; several members are one
-// file), without a byte-order mark and without CR before LF.
+// file), without a byte-order mark and without CR before LF. Of Parquet, told by content too, each row is a line.
 type lines struct {
 	file   string
 	closer io.Closer
 	in     *bufio.Reader
+	table  *table // Parquet; in is nil then
 	gzip   bool
 	line   int   // of the last line returned, 1-based
 	offset int64 // of the last line returned, in the decompressed file
@@ -28,6 +29,9 @@ type lines struct {
 
 // openLines opens path. The errors name it.
 func openLines(path string) (*lines, error) {
+	if table, err := openTable(path); table != nil || err != nil {
+		return &lines{file: path, table: table, closer: table}, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func refuseForm(head []byte) error {
 	case bytes.HasPrefix(first, []byte("[")):
 		return errors.New("found a JSON list; one object a line is needed (jq -c '.[]')")
 	case bytes.HasPrefix(first, []byte("PAR1")):
-		return errors.New("a Parquet file; JSON lines are needed")
+		return errors.New("Parquet cannot be read from a stream: give the path of the file")
 	}
 	return nil
 }
@@ -108,9 +112,15 @@ func (l *lines) read() ([]byte, error) {
 	}
 }
 
+// copied reports whether the lines cannot be read again by their offsets in the file.
+func (l *lines) copied() bool { return l.gzip || l.table != nil }
+
 func (l *lines) one() ([]byte, error) {
 	l.buf = l.buf[:0]
 	l.line++
+	if l.table != nil {
+		return l.table.next()
+	}
 	l.offset = l.next
 	for {
 		part, err := l.in.ReadSlice('\n')

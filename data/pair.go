@@ -28,9 +28,13 @@ type LineError struct {
 
 func (e *LineError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d", e.File, e.Line)
-	if e.Column > 0 {
-		fmt.Fprintf(&b, ":%d", e.Column)
+	switch {
+	case strings.HasSuffix(e.File, ".parquet"): // has rows and no lines; a column is known by its key
+		fmt.Fprintf(&b, "%s: row %d", e.File, e.Line)
+	case e.Column > 0:
+		fmt.Fprintf(&b, "%s:%d:%d", e.File, e.Line, e.Column)
+	default:
+		fmt.Fprintf(&b, "%s:%d", e.File, e.Line)
 	}
 	b.WriteString(": ")
 	if e.Key != "" {

@@ -176,7 +176,10 @@ func (c *Source) beir(dir, qrels string) (place, error) {
 	return p, nil
 }
 
-// rowFiles lists the files of JSON lines of a folder by name.
+// rowEndings are how files of rows end.
+var rowEndings = []string{".jsonl", ".jsonl.gz", ".parquet"}
+
+// rowFiles lists the files of rows of a folder by name; the parts of a table are one.
 func rowFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -184,14 +187,21 @@ func rowFiles(dir string) ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		if name := e.Name(); !e.IsDir() && !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".jsonl") || strings.HasSuffix(name, ".jsonl.gz")) {
-			files = append(files, filepath.Join(dir, name))
+		if name := e.Name(); e.IsDir() || strings.HasPrefix(name, ".") || !slices.ContainsFunc(rowEndings, func(end string) bool { return strings.HasSuffix(name, end) }) {
+			continue
+		}
+		if path := wholeTable(filepath.Join(dir, e.Name())); !slices.Contains(files, path) {
+			files = append(files, path)
 		}
 	}
 	return files, nil
 }
 
-// stem is a file's name without .jsonl and .gz.
+// stem is a file's name without its ending, and without the number of a part.
 func stem(path string) string {
-	return strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".gz"), ".jsonl")
+	name := filepath.Base(path)
+	if m := partName.FindStringSubmatch(name); m != nil {
+		return m[1]
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".jsonl"), ".parquet")
 }
