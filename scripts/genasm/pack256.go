@@ -5,6 +5,7 @@ func pack256() string {
 	a := newFile()
 	a.transpose256()
 	a.copy256()
+	a.widen256()
 	return a.String()
 }
 
@@ -108,6 +109,52 @@ func (a *asm) copy256() {
 	a.f("ADDQ R8, DI")
 	a.f("DECQ R10")
 	a.f("JNE row")
+	a.f("VZEROUPPER")
+	a.f("RET")
+}
+
+// widen256 and narrow256 go between bfloat16 and float32: the upper half of the bits.
+func (a *asm) widen256() {
+	a.text("func widen256(dst, src unsafe.Pointer, n int)\n"+
+		"// dst float32[n], src bfloat16[n]; n is a multiple of 32", "widen256", 24)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ src+8(FP), SI")
+	a.f("MOVQ n+16(FP), CX")
+	a.label("loop")
+	for i := range 4 {
+		a.f("VPMOVZXWD %d(SI), Y%d", 16*i, i)
+	}
+	a.f("PREFETCHT0 1024(SI)")
+	for i := range 4 {
+		a.f("VPSLLD $16, Y%d, Y%d", i, i)
+		a.f("VMOVUPS Y%d, %d(DI)", i, 32*i)
+	}
+	a.f("ADDQ $64, SI")
+	a.f("ADDQ $128, DI")
+	a.f("SUBQ $32, CX")
+	a.f("JNE loop")
+	a.f("VZEROUPPER")
+	a.f("RET")
+
+	a.text("func narrow256(dst, src unsafe.Pointer, n int)\n"+
+		"// dst bfloat16[n], src float32[n], whose lower halves are dropped; n is a multiple of 32", "narrow256", 24)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ src+8(FP), SI")
+	a.f("MOVQ n+16(FP), CX")
+	a.label("loop")
+	for i := range 4 {
+		a.f("VMOVDQU %d(SI), Y%d", 32*i, i)
+		a.f("VPSRLD $16, Y%d, Y%d", i, i)
+	}
+	for i := 0; i < 4; i += 2 {
+		a.f("VPACKUSDW Y%d, Y%d, Y%d", i+1, i, i) // the quarters 0, 2, 1, 3
+		a.f("VPERMQ $0xd8, Y%d, Y%d", i, i)
+		a.f("VMOVDQU Y%d, %d(DI)", i, 16*i)
+	}
+	a.f("ADDQ $128, SI")
+	a.f("ADDQ $64, DI")
+	a.f("SUBQ $32, CX")
+	a.f("JNE loop")
 	a.f("VZEROUPPER")
 	a.f("RET")
 }

@@ -5,6 +5,7 @@ func pack512() string {
 	a := newFile()
 	a.transpose512()
 	a.copy512()
+	a.widen512()
 	return a.String()
 }
 
@@ -140,6 +141,47 @@ func (a *asm) copy512() {
 	a.f("ADDQ R8, DI")
 	a.f("DECQ R10")
 	a.f("JNE row")
+	a.f("VZEROUPPER")
+	a.f("RET")
+}
+
+// widen512 and narrow512 go between bfloat16 and float32: the upper half of the bits.
+func (a *asm) widen512() {
+	a.text("func widen512(dst, src unsafe.Pointer, n int)\n"+
+		"// dst float32[n], src bfloat16[n]; n is a multiple of 32", "widen512", 24)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ src+8(FP), SI")
+	a.f("MOVQ n+16(FP), CX")
+	a.label("loop")
+	for i := range 2 {
+		a.f("VPMOVZXWD %d(SI), Z%d", 32*i, i)
+	}
+	a.f("PREFETCHT0 1024(SI)")
+	for i := range 2 {
+		a.f("VPSLLD $16, Z%d, Z%d", i, i)
+		a.f("VMOVUPS Z%d, %d(DI)", i, 64*i)
+	}
+	a.f("ADDQ $64, SI")
+	a.f("ADDQ $128, DI")
+	a.f("SUBQ $32, CX")
+	a.f("JNE loop")
+	a.f("VZEROUPPER")
+	a.f("RET")
+
+	a.text("func narrow512(dst, src unsafe.Pointer, n int)\n"+
+		"// dst bfloat16[n], src float32[n], whose lower halves are dropped; n is a multiple of 32", "narrow512", 24)
+	a.f("MOVQ dst+0(FP), DI")
+	a.f("MOVQ src+8(FP), SI")
+	a.f("MOVQ n+16(FP), CX")
+	a.label("loop")
+	for i := range 2 {
+		a.f("VPSRLD $16, %d(SI), Z%d", 64*i, i)
+		a.f("VPMOVDW Z%d, %d(DI)", i, 32*i)
+	}
+	a.f("ADDQ $128, SI")
+	a.f("ADDQ $64, DI")
+	a.f("SUBQ $32, CX")
+	a.f("JNE loop")
 	a.f("VZEROUPPER")
 	a.f("RET")
 }

@@ -151,3 +151,58 @@ end:
 	JNE row
 	VZEROUPPER
 	RET
+
+// func widen256(dst, src unsafe.Pointer, n int)
+// dst float32[n], src bfloat16[n]; n is a multiple of 32
+TEXT ·widen256(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+loop:
+	VPMOVZXWD 0(SI), Y0
+	VPMOVZXWD 16(SI), Y1
+	VPMOVZXWD 32(SI), Y2
+	VPMOVZXWD 48(SI), Y3
+	PREFETCHT0 1024(SI)
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 0(DI)
+	VPSLLD $16, Y1, Y1
+	VMOVUPS Y1, 32(DI)
+	VPSLLD $16, Y2, Y2
+	VMOVUPS Y2, 64(DI)
+	VPSLLD $16, Y3, Y3
+	VMOVUPS Y3, 96(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	SUBQ $32, CX
+	JNE loop
+	VZEROUPPER
+	RET
+
+// func narrow256(dst, src unsafe.Pointer, n int)
+// dst bfloat16[n], src float32[n], whose lower halves are dropped; n is a multiple of 32
+TEXT ·narrow256(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+loop:
+	VMOVDQU 0(SI), Y0
+	VPSRLD $16, Y0, Y0
+	VMOVDQU 32(SI), Y1
+	VPSRLD $16, Y1, Y1
+	VMOVDQU 64(SI), Y2
+	VPSRLD $16, Y2, Y2
+	VMOVDQU 96(SI), Y3
+	VPSRLD $16, Y3, Y3
+	VPACKUSDW Y1, Y0, Y0
+	VPERMQ $0xd8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSDW Y3, Y2, Y2
+	VPERMQ $0xd8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $128, SI
+	ADDQ $64, DI
+	SUBQ $32, CX
+	JNE loop
+	VZEROUPPER
+	RET

@@ -315,3 +315,42 @@ next:
 	JNE row
 	VZEROUPPER
 	RET
+
+// func widen512(dst, src unsafe.Pointer, n int)
+// dst float32[n], src bfloat16[n]; n is a multiple of 32
+TEXT ·widen512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+loop:
+	VPMOVZXWD 0(SI), Z0
+	VPMOVZXWD 32(SI), Z1
+	PREFETCHT0 1024(SI)
+	VPSLLD $16, Z0, Z0
+	VMOVUPS Z0, 0(DI)
+	VPSLLD $16, Z1, Z1
+	VMOVUPS Z1, 64(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	SUBQ $32, CX
+	JNE loop
+	VZEROUPPER
+	RET
+
+// func narrow512(dst, src unsafe.Pointer, n int)
+// dst bfloat16[n], src float32[n], whose lower halves are dropped; n is a multiple of 32
+TEXT ·narrow512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+loop:
+	VPSRLD $16, 0(SI), Z0
+	VPMOVDW Z0, 0(DI)
+	VPSRLD $16, 64(SI), Z1
+	VPMOVDW Z1, 32(DI)
+	ADDQ $128, SI
+	ADDQ $64, DI
+	SUBQ $32, CX
+	JNE loop
+	VZEROUPPER
+	RET

@@ -2,6 +2,7 @@ package gemm
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
@@ -14,9 +15,13 @@ import (
 //
 // Layout: the k inputs are cut into the blocks of depth() (the last may be shorter); a block of depth kc holds
 // ceil(n/32) panels; a panel is [kc][32], 32 outputs of one input side by side; what lies beyond output n is never used.
+//
+// Weights that are bfloat16 numbers may be kept as such, in the same layout: half the memory, widened a block at a time
+// where it is used. Widening is exact, so the bits of a product are the same.
 type Packed struct {
-	n, k int
-	data []float32
+	n, k   int
+	data   []float32
+	halves []uint16 // in the place of data
 }
 
 // Pack copies the row-major w [n, k].
@@ -106,8 +111,17 @@ func (p *Packed) Row(o int, dst []float32) {
 	for k0 := 0; k0 < p.k; k0 += step {
 		kc := min(step, p.k-k0)
 		at := p.at(k0, kc, o/panel*panel) + o%panel
+		if p.halves != nil {
+			for i := range kc {
+				dst[k0+i] = math.Float32frombits(uint32(p.halves[at+i*panel]) << 16)
+			}
+			continue
+		}
 		for i := range kc {
 			dst[k0+i] = p.data[at+i*panel]
 		}
 	}
 }
+
+// Bytes is the memory that it takes.
+func (p *Packed) Bytes() int64 { return 4*int64(len(p.data)) + 2*int64(len(p.halves)) }

@@ -68,6 +68,8 @@ type scratch struct {
 	a []float32 // one strip of A, [depthMax][rows], and room for a store past its end
 	b []float32 // one block of B, panels of [depthMax][panel]
 	c []float32 // one tile of Cᵀ, of at most turnRows x widthMax
+
+	turn [panel * panel]float32 // a piece of a panel, widened
 }
 
 // scratches keeps scratch between products: as much as was ever in use at once, up to its capacity. Unlike a sync.Pool
@@ -228,6 +230,10 @@ func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 	kc := st.k
 	switch j.form {
 	case bPackedNT:
+		if h := j.packed.halves; h != nil {
+			widen(j.level, unsafe.Pointer(&s.b[0]), unsafe.Pointer(&h[j.packed.at(k0, kc, j0)]), kc*roundUp(cols, panel))
+			break
+		}
 		st.b, st.ldb, st.bstep = unsafe.Pointer(&j.packed.data[j.packed.at(k0, kc, j0)]), panel*4, kc*panel*4
 		return
 	case bPlain:
@@ -237,13 +243,13 @@ func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 		}
 		copyPanels(j.level, unsafe.Pointer(&s.b[0]), panel, kc*panel, unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb, kc, cols)
 	}
-	for c := 0; c < cols && j.form != bPlain; c += panel {
+	for c := 0; c < cols && j.form != bPlain && j.form != bPackedNT; c += panel {
 		dst, w := unsafe.Pointer(&s.b[c*kc]), min(panel, cols-c)
 		switch j.form {
 		case bTrans:
 			transpose(j.level, dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
 		case bPackedNN:
-			j.turnPanel(dst, k0, j0+c, kc, w)
+			j.turnPanel(s, dst, k0, j0+c, kc, w)
 		}
 	}
 	st.b, st.ldb, st.bstep = unsafe.Pointer(&s.b[0]), panel*4, kc*panel*4
@@ -251,7 +257,7 @@ func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 
 // turnPanel writes columns j0..j0+w (inputs of W) of rows k0..k0+kc (outputs of W) as a panel [kc][panel]. A packed panel
 // is [input][32 outputs]; the columns may straddle two of Packed's depth blocks.
-func (j *job) turnPanel(dst unsafe.Pointer, k0, j0, kc, w int) {
+func (j *job) turnPanel(s *scratch, dst unsafe.Pointer, k0, j0, kc, w int) {
 	p := j.packed
 	step := depth(p.k)
 	for c := 0; c < w; {
@@ -261,8 +267,15 @@ func (j *job) turnPanel(dst unsafe.Pointer, k0, j0, kc, w int) {
 		for o := 0; o < kc; {
 			lane := (k0 + o) % panel
 			on := min(kc-o, panel-lane)
-			src := &p.data[p.at(b0, bc, (k0+o)-lane)+(j0+c-b0)*panel+lane]
-			transpose(j.level, unsafe.Add(dst, (o*panel+c)*4), panel, unsafe.Pointer(src), panel, on, cn)
+			at := p.at(b0, bc, (k0+o)-lane) + (j0+c-b0)*panel
+			var src unsafe.Pointer
+			if p.halves != nil {
+				src = unsafe.Pointer(&s.turn[0])
+				widen(j.level, src, unsafe.Pointer(&p.halves[at]), cn*panel)
+			} else {
+				src = unsafe.Pointer(&p.data[at])
+			}
+			transpose(j.level, unsafe.Add(dst, (o*panel+c)*4), panel, unsafe.Add(src, lane*4), panel, on, cn)
 			o += on
 		}
 		c += cn

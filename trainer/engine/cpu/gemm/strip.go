@@ -74,3 +74,25 @@ func copyPanelsPortable(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, l
 		}
 	}
 }
+
+// widenPortable writes dst[i] = src[i]·2^16 as bits: n bfloat16 as float32, exactly.
+func widenPortable(dst, src unsafe.Pointer, n int) {
+	if n == 0 {
+		return
+	}
+	to, from := unsafe.Slice((*uint32)(dst), n), unsafe.Slice((*uint16)(src), n)
+	for i, h := range from {
+		to[i] = uint32(h) << 16
+	}
+}
+
+// narrowPortable is the inverse of widenPortable.
+func narrowPortable(dst, src unsafe.Pointer, n int) {
+	if n == 0 {
+		return
+	}
+	to, from := unsafe.Slice((*uint16)(dst), n), unsafe.Slice((*uint32)(src), n)
+	for i, v := range from {
+		to[i] = uint16(v >> 16)
+	}
+}

@@ -26,6 +26,18 @@ func transpose256(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds, k, w int
 //go:noescape
 func copy256(dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int)
 
+//go:noescape
+func widen512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func narrow512(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func widen256(dst, src unsafe.Pointer, n int)
+
+//go:noescape
+func narrow256(dst, src unsafe.Pointer, n int)
+
 func probe512(n int)
 
 func probe256(n int)
@@ -85,5 +97,38 @@ func copyPanels(level isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.P
 		copy256(dst, ldd*4, step*4, src, lds*4, k, n)
 	default:
 		copyPanelsPortable(dst, ldd, step, src, lds, k, n)
+	}
+}
+
+// widen writes the n float32 of as many bfloat16, narrow the bfloat16 of float32 whose lower halves are 0.
+func widen(level isa.Level, dst, src unsafe.Pointer, n int) {
+	whole := n &^ 31
+	switch {
+	case whole == 0:
+	case level == isa.AVX512:
+		widen512(dst, src, whole)
+	case level == isa.AVX2:
+		widen256(dst, src, whole)
+	default:
+		whole = 0
+	}
+	if whole < n {
+		widenPortable(unsafe.Add(dst, 4*whole), unsafe.Add(src, 2*whole), n-whole)
+	}
+}
+
+func narrow(level isa.Level, dst, src unsafe.Pointer, n int) {
+	whole := n &^ 31
+	switch {
+	case whole == 0:
+	case level == isa.AVX512:
+		narrow512(dst, src, whole)
+	case level == isa.AVX2:
+		narrow256(dst, src, whole)
+	default:
+		whole = 0
+	}
+	if whole < n {
+		narrowPortable(unsafe.Add(dst, 2*whole), unsafe.Add(src, 4*whole), n-whole)
 	}
 }

@@ -19,3 +19,7 @@ func transpose(_ isa.Level, dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds
 func copyPanels(_ isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.Pointer, lds, k, n int) {
 	copyPanelsPortable(dst, ldd, step, src, lds, k, n)
 }
+
+func widen(_ isa.Level, dst, src unsafe.Pointer, n int) { widenPortable(dst, src, n) }
+
+func narrow(_ isa.Level, dst, src unsafe.Pointer, n int) { narrowPortable(dst, src, n) }
