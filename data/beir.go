@@ -17,7 +17,7 @@ type Qrels map[string]map[string]int
 // parseBEIR reads one line of corpus.jsonl or queries.jsonl: _id, text, and perhaps title. The text of a
 // document is title, blank, text, trimmed; it may be empty, as an empty document is still in the index.
 func parseBEIR(line []byte, query bool) (record, error) {
-	var id, title, text string
+	var id, other, title, text string
 	if err := checkText(line); err != nil {
 		return record{}, err
 	}
@@ -30,6 +30,10 @@ func parseBEIR(line []byte, query bool) (record, error) {
 			id, err = s.number()
 		case key == "_id":
 			id, err = s.nonblank(key)
+		case key == "id" && id == "" && (s.kind() == "number" || s.kind() == "string"): // as mteb's newer sets write it
+			other, err = s.id(key)
+			unknown = append(unknown, key)
+			return err
 		case key == "title" && s.kind() == "null":
 			return s.word("null")
 		case key == "title":
@@ -48,6 +52,9 @@ func parseBEIR(line []byte, query bool) (record, error) {
 	}
 	if err != nil {
 		return record{}, err
+	}
+	if other != "" && !slices.Contains(have, "_id") {
+		id, have = other, append(have, "_id")
 	}
 	for _, key := range []string{"_id", "text"} {
 		if !slices.Contains(have, key) {
@@ -74,6 +81,56 @@ func beirFormat(query bool, instruction string) format {
 		f.document = instruction
 	}
 	return f
+}
+
+// openJudgments reads a file of judgments: tabs as BEIR has them, or rows with the same names as keys, in JSON lines or
+// Parquet.
+func openJudgments(path string) (Qrels, error) {
+	if strings.HasSuffix(path, ".tsv") {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return ReadQrels(path, f)
+	}
+	rows, err := OpenRows(path)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := Qrels{}
+	for row, err := range rows.All() {
+		if err != nil {
+			return nil, err
+		}
+		if err := out.row(&row); err != nil {
+			return nil, err
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("read %s: no judgments", path)
+	}
+	return out, nil
+}
+
+// row adds the judgment {query-id, corpus-id, score}.
+func (q Qrels) row(r *Row) error {
+	query, err := r.ID("query-id")
+	if err != nil {
+		return err
+	}
+	document, err := r.ID("corpus-id")
+	if err != nil {
+		return err
+	}
+	grade, err := r.Int("score")
+	if err == nil {
+		if err = q.Judge(query, document, grade); err != nil {
+			err = r.fault("score", err.Error())
+		}
+	}
+	return err
 }
 
 // ReadQrels reads judgments in BEIR's form: a header line, then query-id, corpus-id and score between tabs. The
@@ -146,41 +203,59 @@ func ParseGrade(text string) (int, error) {
 	return int(f), nil
 }
 
-// qrelsPath finds the judgments of a split; "" is the only one there is.
-func qrelsPath(dir, split string) (string, error) {
-	if split != "" {
-		path := filepath.Join(dir, "qrels", split+".tsv")
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+// judgmentFolders are where judgments are: BEIR's, and those of the sets of mteb.
+var judgmentFolders = []string{"qrels", "default", "data"}
+
+// judgments lists the files of judgments of a folder in BEIR layout: those in qrels, or else in the folders that mteb's
+// sets have them in. split names one.
+func judgments(dir string) (paths []string, split func(path string) string, err error) {
+	for _, name := range judgmentFolders {
+		if paths, err = filepath.Glob(filepath.Join(dir, name, "*.tsv")); err != nil {
+			return nil, nil, err
+		}
+		rows, err := rowFiles(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, err
+		}
+		if paths = append(paths, rows...); len(paths) > 0 {
+			break
 		}
 	}
-	paths, err := filepath.Glob(filepath.Join(dir, "qrels", "*.tsv"))
+	return paths, func(path string) string { return strings.TrimSuffix(stem(path), ".tsv") }, nil
+}
+
+// qrelsPath finds the judgments of a split; "" is the only one there is.
+func qrelsPath(dir, split string) (string, error) {
+	paths, name, err := judgments(dir)
 	if err != nil {
 		return "", err
 	}
-	var names []string
+	var names, found []string
 	for _, p := range paths {
-		names = append(names, strings.TrimSuffix(filepath.Base(p), ".tsv"))
+		if names = append(names, name(p)); name(p) == split || split == "" {
+			found = append(found, p)
+		}
 	}
 	switch {
 	case len(paths) == 0:
 		return "", fmt.Errorf("open suite %s: no qrels/*.tsv", dir)
-	case split != "":
-		return "", fmt.Errorf("open suite %s: split: %q; %s is allowed", dir, split, list(names))
-	case len(paths) > 1:
+	case split == "" && len(found) > 1:
 		return "", fmt.Errorf("open suite %s: split: none is chosen; %s is allowed", dir, list(names))
+	case len(found) > 1:
+		return "", fmt.Errorf("open suite %s: the split %s is there %d times: keep one of %s", dir, split, len(found), strings.Join(found, ", "))
+	case len(found) == 0:
+		return "", fmt.Errorf("open suite %s: split: %q; %s is allowed", dir, split, list(names))
 	}
-	return paths[0], nil
+	return found[0], nil
 }
 
-// beirFile finds name.jsonl or name.jsonl.gz.
+// beirFile finds the rows of a corpus or of queries.
 func beirFile(dir, name string) (string, error) {
-	for _, ending := range []string{".jsonl", ".jsonl.gz"} {
-		if path := filepath.Join(dir, name+ending); exists(path) {
-			return path, nil
-		}
+	path, err := FindRows(dir, name, "")
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("open suite %s: neither %s.jsonl nor %s.jsonl.gz nor %[2]s.parquet is there, nor a folder %[2]s with one", dir, name, name)
 	}
-	return "", fmt.Errorf("open suite %s: neither %s.jsonl nor %s.jsonl.gz is there", dir, name, name)
+	return path, err
 }
 
 func exists(path string) bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 )
@@ -208,12 +207,7 @@ func parseJudged(line []byte, q Qrels, c *corpus) (record, error) {
 
 // openQrels reads judgments for training and counts the queries that have a relevant document.
 func openQrels(path string) (Qrels, int, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	q, err := ReadQrels(path, f)
+	q, err := openJudgments(path)
 	n := 0
 	for _, judged := range q {
 		for _, grade := range judged {

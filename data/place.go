@@ -37,7 +37,11 @@ func (c *Source) places() ([]place, error) {
 	if c.Format != "" && !slices.Contains(Formats, c.Format) {
 		return nil, fmt.Errorf("data: %s: format: %q; allowed: %s", c.Path, c.Format, strings.Join(Formats, ", "))
 	}
-	info, err := os.Stat(c.Path)
+	parts, err := tableParts(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	info, err := os.Stat(parts[0])
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
@@ -45,14 +49,28 @@ func (c *Source) places() ([]place, error) {
 	switch {
 	case info.IsDir():
 		return c.folder()
-	case filepath.Base(dir) == "qrels" && strings.HasSuffix(c.Path, ".tsv") && (c.Format == "" || c.Format == BEIR):
+	case c.Format == "" && judges(c.Path) || c.Format == BEIR && filepath.Base(dir) == "qrels":
 		p, err := c.beir(filepath.Dir(dir), c.Path)
 		return []place{p}, err
 	case c.Format == BEIR:
-		return nil, fmt.Errorf("data: %s: format: %s needs a folder with corpus.jsonl, queries.jsonl and qrels/train.tsv, or the path of one of its qrels/*.tsv", c.Path, BEIR)
+		return nil, fmt.Errorf("data: %s: format: %s needs a folder with corpus.jsonl, queries.jsonl and qrels/train.tsv, or the path of one of its qrels/*", c.Path, BEIR)
+	}
+	if m := partName.FindStringSubmatch(filepath.Base(c.Path)); m != nil && m[2] != "*" && m[3] != "00001" {
+		return nil, fmt.Errorf("data: %s: one part of a table of %s: write path: %s", c.Path, strings.TrimLeft(m[3], "0"), wholeTable(c.Path))
 	}
 	p, err := c.file(c.Path)
 	return []place{p}, err
+}
+
+// judges reports whether a path is one of the judgments of a set in BEIR layout.
+func judges(path string) bool {
+	dir := filepath.Dir(path)
+	if filepath.Base(dir) == "qrels" && strings.HasSuffix(path, ".tsv") {
+		return true
+	}
+	_, queries := FindRows(filepath.Dir(dir), "queries", "")
+	_, corpus := FindRows(filepath.Dir(dir), "corpus", "")
+	return slices.Contains(judgmentFolders, filepath.Base(dir)) && queries == nil && corpus == nil
 }
 
 // file tells the format of one file of rows and finds what belongs to it.
@@ -88,44 +106,55 @@ func detectAs(path, forced string) (format string, columns []string, err error) 
 	return forced, columns, err
 }
 
-// folder finds the rows of a folder: BEIR's, or those of every file of JSON lines in it.
+// folder finds the rows of a folder: BEIR's, or those of every file of rows in it. Sets from the Hub have them in data.
 func (c *Source) folder() ([]place, error) {
 	files, err := rowFiles(c.Path)
 	if err != nil {
 		return nil, err
 	}
-	named := func(name string) bool {
-		return slices.ContainsFunc(files, func(f string) bool { return stem(f) == name })
-	}
+	has := func(name string) bool { _, err := FindRows(c.Path, name, ""); return err == nil }
 	others := slices.DeleteFunc(slices.Clone(files), func(f string) bool { return stem(f) == "corpus" || stem(f) == "queries" })
-	judged := exists(filepath.Join(c.Path, "qrels"))
-	if c.Format == BEIR || c.Format == "" && named("corpus") && named("queries") && judged {
-		if c.Format == "" && len(others) > 0 {
-			return nil, fmt.Errorf("data: %s: the folder has a set in BEIR layout and rows in %s: write path: %s or path: %s", c.Path, filepath.Base(others[0]),
-				filepath.Join(c.Path, "qrels", "train.tsv"), others[0])
-		}
-		train := filepath.Join(c.Path, "qrels", "train.tsv")
-		if !exists(train) {
-			// Judgments that are meant for a test are trained on only where someone says so.
-			found, err := filepath.Glob(filepath.Join(c.Path, "qrels", "*.tsv"))
-			if err != nil || len(found) == 0 {
-				return nil, fmt.Errorf("data: %s: no qrels/train.tsv", c.Path)
-			}
-			return nil, fmt.Errorf("data: %s: no qrels/train.tsv; to train on other judgments write path: %s", c.Path, sentence(found, "or path:"))
-		}
-		p, err := c.beir(c.Path, train)
-		return []place{p}, err
+	judged, split, err := judgments(c.Path)
+	if err != nil {
+		return nil, err
 	}
-	if named("corpus") {
+	if c.Format == BEIR || c.Format == "" && has("corpus") && has("queries") && len(judged) > 0 {
+		return c.judged(judged, split, others)
+	}
+	if slices.ContainsFunc(files, func(f string) bool { return stem(f) == "corpus" }) {
 		files = slices.DeleteFunc(files, func(f string) bool { return stem(f) == "corpus" })
 	}
-	if parquet, err := filepath.Glob(filepath.Join(c.Path, "*.parquet")); err == nil && len(parquet) > 0 && len(files) == 0 {
-		return nil, fmt.Errorf("data: %s: only Parquet files, which are not read: write them as JSON lines (datasets.load_dataset(...).to_json)", c.Path)
+	if inner := filepath.Join(c.Path, "data"); len(files) == 0 && exists(inner) {
+		if files, err = rowFiles(inner); err != nil {
+			return nil, err
+		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("data: %s: no rows in the folder; needed are files ending in .jsonl or .jsonl.gz, or corpus.jsonl, queries.jsonl and qrels/train.tsv", c.Path)
+		return nil, fmt.Errorf("data: %s: no rows in the folder; needed are files ending in %s, or corpus.jsonl, queries.jsonl and qrels/train.tsv", c.Path, sentence(rowEndings, "or"))
 	}
 	return c.files(files)
+}
+
+// judged makes the source of a folder in BEIR layout. Judgments that are meant for a test are trained on only where
+// someone says so.
+func (c *Source) judged(paths []string, split func(string) string, others []string) ([]place, error) {
+	train := slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return split(p) != "train" })
+	switch {
+	case c.Format == "" && len(others) > 0:
+		name := filepath.Join(c.Path, "qrels", "train.tsv")
+		if len(train) > 0 {
+			name = train[0]
+		}
+		return nil, fmt.Errorf("data: %s: the folder has a set in BEIR layout and rows in %s: write path: %s or path: %s", c.Path, filepath.Base(others[0]), name, others[0])
+	case len(paths) == 0:
+		return nil, fmt.Errorf("data: %s: no qrels/train.tsv", c.Path)
+	case len(train) == 0:
+		return nil, fmt.Errorf("data: %s: no qrels/train.tsv; to train on other judgments write path: %s", c.Path, sentence(paths, "or path:"))
+	case len(train) > 1:
+		return nil, fmt.Errorf("data: %s: the judgments to train on are there %d times: write path: %s", c.Path, len(train), sentence(train, "or path:"))
+	}
+	p, err := c.beir(c.Path, train[0])
+	return []place{p}, err
 }
 
 // files makes a source of each file. All have one format, and none is a split of the same data.
@@ -146,7 +175,7 @@ func (c *Source) files(files []string) ([]place, error) {
 				return nil, fmt.Errorf("data: %s: %s is of the format %s and %s of the format %s: write one path for each file under data, or force one with format: %s", c.Path,
 					filepath.Base(before.Path), before.Format, filepath.Base(f), p.Format, before.Format)
 			case stem(all[len(all)-1].Path) == stem(f):
-				return nil, fmt.Errorf("data: %s: the folder has %s twice, plain and compressed: write path: %s or path: %s", c.Path, stem(f), all[len(all)-1].Path, f)
+				return nil, fmt.Errorf("data: %s: the folder has %s twice, in two forms: write path: %s or path: %s", c.Path, stem(f), all[len(all)-1].Path, f)
 			}
 		}
 		if p.Name = stem(f); c.Name != "" && len(files) > 1 {

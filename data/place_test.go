@@ -37,7 +37,7 @@ func TestFormatsRefuse(t *testing.T) {
 		{"mixed negatives", files{"a.jsonl": own + `{"query":"q","positive":"p","negative":"n"}`}, "a.jsonl", "", []string{`$/a.jsonl:2: key "negatives": missing; did you mean`, "format: echo"}},
 		{"mixed folder", files{"a.jsonl": own, "b.jsonl": flag}, "", "", []string{"a.jsonl is of the format counterpoint and b.jsonl of the format flagembedding: write one path for each"}},
 		{"splits", files{"train.jsonl": own, "test.jsonl": own}, "", "", []string{"write the one to train on as path: $/test.jsonl or path: $/train.jsonl"}},
-		{"twice", files{"a.jsonl": own, "a.jsonl.gz": own}, "", "", []string{"a twice, plain and compressed: write path: $/a.jsonl or path: $/a.jsonl.gz"}},
+		{"twice", files{"a.jsonl": own, "a.jsonl.gz": own}, "", "", []string{"a twice, in two forms: write path: $/a.jsonl or path: $/a.jsonl.gz"}},
 		{"no format", files{"a.jsonl": `{"question":"q","answer":"p"}`}, "a.jsonl", "", []string{"$/a.jsonl:1: the keys question, answer are of no known format; allowed: counterpoint (query, positive), echo", "format: sentence-transformers"}},
 		{"near", files{"a.jsonl": `{"query":"q","positive_pasages":[]}`}, "a.jsonl", "", []string{`did you mean "positive_passages" where "positive_pasages" is written?`}},
 		{"columns out of order", files{"a.jsonl": `{"positive":"p","anchor":"q"}`}, "a.jsonl", "", []string{"$/a.jsonl:1: found the columns positive, anchor", "write format: sentence-transformers"}},
@@ -62,7 +62,8 @@ func TestFormatsRefuse(t *testing.T) {
 		{"query twice", with(files{"queries.jsonl": strings.Repeat(beir["queries.jsonl"]+"\n", 2)}), "qrels/test.tsv", "", []string{`$/queries.jsonl:2: key "_id": "q" occurs twice, first on line 1`}},
 		{"beir of a file", files{"a.jsonl": own}, "a.jsonl", BEIR, []string{"$/a.jsonl: format: beir needs a folder"}},
 		{"chat", files{"a.jsonl": `{"messages":[]}`}, "a.jsonl", "", []string{"$/a.jsonl:1: rows of chat messages"}},
-		{"Parquet", files{"a.parquet": "PAR1"}, "", "", []string{"$: only Parquet files, which are not read: write them as JSON lines"}},
+		{"cut Parquet", files{"a.parquet": "PAR1"}, "", "", []string{"$/a.parquet: 4 bytes are no Parquet file"}},
+		{"no Parquet", files{"a.parquet": own}, "", "", []string{`$/a.parquet:1: begins with "{\"qu" and is no Parquet file`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := folderOf(t, c.files)
