@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
 	"runtime"
 	"time"
 
@@ -189,13 +188,20 @@ func (b *builder) add(p *pending) error {
 	return nil
 }
 
+// rowFile has the rows of an index: an *os.File, or texts in memory.
+type rowFile interface {
+	io.ReaderAt
+	io.Closer
+	Name() string
+}
+
 // source is an indexed file whose rows are read at random.
 type source struct {
 	path string // as the user wrote it
 	name string
 	format
 	*index
-	file   *os.File
+	file   rowFile
 	digest string
 
 	layout string  // one of Formats, for training data

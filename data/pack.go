@@ -25,8 +25,17 @@ type pack struct {
 	sources []*source
 	tok     Tokenizer
 	max     int   // tokens a text
+	query   int   // tokens a query; 0 = max
 	refs    []ref // sorted by length; ties by source, row, role, index
 	cuts    []int // shard i is refs[cuts[i]:cuts[i+1]]
+}
+
+// limit returns how many tokens a text of a role may have.
+func (p *pack) limit(role Role) int {
+	if role == Query && p.query > 0 {
+		return p.query
+	}
+	return p.max
 }
 
 // ref makes the reference of text i of a row.
@@ -35,7 +44,7 @@ func (p *pack) ref(slot int, source int32, row uint32, i int, role Role, index i
 	lo, _ := x.texts(row)
 	r := ref{
 		slot: int32(slot), source: source, row: row, text: int32(i), role: role, index: int32(index),
-		tokens: int32(min(x.lengths[lo+i], uint32(p.max))),
+		tokens: int32(min(x.lengths[lo+i], uint32(p.limit(role)))),
 	}
 	if role != Query {
 		r.doc = x.hashes[lo+i]
@@ -121,7 +130,7 @@ func (p *pack) shard(i int) (Shard, error) {
 			prompts[prefix] = prompt
 		}
 		buf = src.encode(buf[:0], p.tok, &rec, int(r.text))
-		if len(buf) < int(r.tokens) || len(buf) > int(r.tokens) && int(r.tokens) != p.max {
+		if len(buf) < int(r.tokens) || len(buf) > int(r.tokens) && int(r.tokens) != p.limit(r.role) {
 			return Shard{}, fmt.Errorf("tokenise %s: %d tokens, where the index has %d: the tokenizer is not the one of the index", src.where(r.row), len(buf), r.tokens)
 		}
 		out.Texts[j] = Text{

@@ -5,16 +5,53 @@ import (
 	"fmt"
 )
 
-// Sheet is what a suite's embeddings are scored with: ids in slot order, and judgments.
+// Sheet is what a suite's embeddings are scored with, by its kind: ids, judgments and labels in slot order. A worker
+// that scores has it and the embeddings, and nothing else.
 type Sheet struct {
-	Name      string   `json:"name"`
-	Queries   []string `json:"queries"`   // [Q] ids of slots 0..Q-1
-	Documents []string `json:"documents"` // [D] ids of slots Q..Q+D-1
-	Qrels     Qrels    `json:"qrels"`
+	Name  string `json:"name"`
+	Group string `json:"group,omitempty"` // suites whose mean is reported beside them, such as passkey's lengths
+	Kind  string `json:"kind,omitempty"`  // "" = retrieval; else STSTask, PairsTask, ClassificationTask, ClusteringTask, BitextTask, SummaryTask
+	Main  string `json:"main,omitempty"`  // the metric that stands for the suite; "" = the kind's own
+
+	// Retrieval. Queries are slots 0..Q-1 and documents slots Q..Q+D-1.
+	Queries   []string            `json:"queries,omitempty"`   // [Q] ids
+	Documents []string            `json:"documents,omitempty"` // [D] ids
+	Qrels     Qrels               `json:"qrels,omitempty"`
+	Excluded  map[string][]string `json:"excluded,omitempty"`  // documents that a query may not find
+	Exclusion string              `json:"exclusion,omitempty"` // how: RemoveExcluded ("") or ZeroExcluded
+	Pools     map[string][]string `json:"pools,omitempty"`     // only these documents are ranked for a query
+	Changed   map[string][]string `json:"changed,omitempty"`   // FollowIR: documents whose relevance the changed instruction changes, by query without -og and -changed
+
+	// Pairs of texts: slot i and slot N+i, for STS, pair classification and bitext mining.
+	Gold []float64 `json:"gold,omitempty"` // [N] score; 0 or 1 for pair classification
+
+	// Labels of texts, for classification and clustering.
+	Labels [][]string `json:"labels,omitempty"` // [levels][slots]
+	Train  int        `json:"train,omitempty"`  // classification: the first slots are what is learnt from
+	Ends   []int      `json:"ends,omitempty"`   // clustering: sets of slots that are clustered apart, by their ends; nil = one set
+
+	Summaries []Summary `json:"summaries,omitempty"`
 }
 
-// Sheet returns the suite's ids and judgments.
+// How documents of Sheet.Excluded are left out.
+const (
+	RemoveExcluded = ""     // before the ranking is cut, as BRIGHT's own code and mteb's BRIGHT (v1.1) do
+	ZeroExcluded   = "zero" // score 0 after the 1,000 best were taken, as DiffEmbed's copy of mteb does
+	KeepExcluded   = "keep" // they count like any other, as mteb's first BRIGHT does
+)
+
+// Summary is a document's summaries: slots of those by people and by machines, and a score of each of the latter.
+type Summary struct {
+	Human   []int32   `json:"human"`
+	Machine []int32   `json:"machine"`
+	Gold    []float64 `json:"gold"`
+}
+
+// Sheet returns the suite's ids, judgments and labels.
 func (s *Suite) Sheet() Sheet {
+	if s.sheet != nil {
+		return *s.sheet
+	}
 	return Sheet{Name: s.Name, Queries: s.Queries, Documents: s.Documents, Qrels: s.Qrels}
 }
 

@@ -11,15 +11,24 @@ import (
 	"slices"
 )
 
-// SuiteConfig says where an evaluation set in BEIR layout is and how its texts are tokenised.
+// SuiteConfig says where an evaluation set is and how its texts are tokenised.
 type SuiteConfig struct {
-	Path        string // folder with corpus.jsonl[.gz], queries.jsonl[.gz] and qrels/*.tsv
+	Task        string // one of Tasks but MTEBTask; "" = BEIRTask
+	Path        string // folder or file, as the task needs; of LongEmbedTask also Passkey or Needle
 	Name        string // "" = the folder's name
 	Split       string // qrels/SPLIT.tsv; "" = the only one
 	Instruction string // put before queries
 	Document    string // put before documents
 	MaxLength   int    // tokens a text, prompt included
+	MaxQuery    int    // tokens a query; 0 = MaxLength
 	ShardTokens int    // 0: chosen as for batches, from the whole suite
+	Main        string // the metric that stands for the suite; "" = the task's own
+
+	Lengths   []int  // LongEmbedTask: tokens of the documents made; nil = 256, doubled up to 32,768
+	Seed      uint64 // LongEmbedTask: of the documents made
+	Filler    string // LongEmbedTask: text file that fills them
+	Long      bool   // BrightTask: long documents
+	Exclusion string // BrightTask: RemoveExcluded, ZeroExcluded or KeepExcluded
 }
 
 // Suite is an evaluation set. Slots 0..Q-1 are the judged queries, Q..Q+D-1 the documents, in the files' order.
@@ -33,10 +42,11 @@ type Suite struct {
 	header Header
 	pack   pack
 	rows   []uint32 // [Q] row of each query in its file
+	sheet  *Sheet   // of suites whose texts are in memory; nil for BEIR layout
 	digest string
 }
 
-// OpenSuite reads and indexes an evaluation set.
+// OpenSuite reads and indexes an evaluation set in BEIR layout; OpenSuites opens the other kinds.
 func OpenSuite(c SuiteConfig, tok Tokenizer, cacheDir string, log *slog.Logger) (*Suite, error) {
 	cacheDir, err := cacheFolder(cacheDir)
 	if err != nil {
@@ -50,7 +60,7 @@ func OpenSuite(c SuiteConfig, tok Tokenizer, cacheDir string, log *slog.Logger) 
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("open suite %s: a file; a folder with corpus.jsonl, queries.jsonl and qrels is needed", c.Path)
 	}
-	s := &Suite{Name: c.Name, pack: pack{tok: tok, max: c.MaxLength}}
+	s := &Suite{Name: c.Name, pack: c.pack(tok)}
 	if s.Name == "" {
 		s.Name = filepath.Base(filepath.Clean(c.Path))
 	}
@@ -68,6 +78,10 @@ func OpenSuite(c SuiteConfig, tok Tokenizer, cacheDir string, log *slog.Logger) 
 	}
 	s.cut(c.ShardTokens)
 	return s, nil
+}
+
+func (c SuiteConfig) pack(tok Tokenizer) pack {
+	return pack{tok: tok, max: c.MaxLength, query: c.MaxQuery}
 }
 
 // openBEIR opens one file of a suite and refuses ids that occur twice.
@@ -145,6 +159,9 @@ func (s *Suite) judge(c SuiteConfig, log *slog.Logger) error {
 	warnIDs(log, "judged documents are not in the corpus and count as not retrieved", path, lost)
 	raw := sha256.New()
 	fmt.Fprintln(raw, queries.digest, corpus.digest, c.MaxLength)
+	if c.MaxQuery > 0 {
+		fmt.Fprintln(raw, "queries", c.MaxQuery)
+	}
 	for _, q := range s.Queries {
 		for _, d := range sortedIDs(s.Qrels[q]) {
 			fmt.Fprintf(raw, "%q %q %d\n", q, d, s.Qrels[q][d])
@@ -180,6 +197,11 @@ func (s *Suite) cut(limit int) {
 	for row := range s.Documents {
 		refs = append(refs, s.pack.ref(len(refs), 1, uint32(row), 0, Positive, 0))
 	}
+	s.shape(refs, len(s.Queries), limit)
+}
+
+// shape packs the texts into shards of limit tokens, 0 for the default.
+func (s *Suite) shape(refs []ref, queries, limit int) {
 	if limit == 0 {
 		total := 0.0
 		for _, r := range refs {
@@ -187,7 +209,7 @@ func (s *Suite) cut(limit int) {
 		}
 		limit = shardSize(total)
 	}
-	s.header = Header{Source: -1, Queries: len(s.Queries), Slots: len(refs)}
+	s.header = Header{Source: -1, Queries: queries, Slots: len(refs)}
 	s.header.Tokens = s.pack.pack(refs, limit)
 }
 
@@ -202,7 +224,7 @@ func (s *Suite) Truncated() int {
 	n := 0
 	for _, r := range s.pack.refs {
 		x := s.pack.sources[r.source].index
-		if lo, _ := x.texts(r.row); x.lengths[lo+int(r.text)] > uint32(s.pack.max) {
+		if lo, _ := x.texts(r.row); x.lengths[lo+int(r.text)] > uint32(s.pack.limit(r.role)) {
 			n++
 		}
 	}
@@ -217,6 +239,9 @@ func (s *Suite) Shard(i int) (Shard, error) { return s.pack.shard(i) }
 
 // Text returns the text of a slot without its prompt: what a lexical baseline reads.
 func (s *Suite) Text(slot int) (string, error) {
+	if s.sheet != nil {
+		return s.held(slot), nil
+	}
 	src, row := s.pack.sources[1], uint32(0)
 	if slot < len(s.rows) {
 		src, row = s.pack.sources[0], s.rows[slot]
