@@ -151,6 +151,9 @@ func (b *Base) read(g group, dst []float32) error {
 		}
 		copy(dst[:n], got)
 		dst = dst[n:]
+		if files, ok := b.source.(safetensors.Parts); ok {
+			files.Drop(b.disk(t.name))
+		}
 	}
 	return nil
 }
@@ -184,24 +187,6 @@ func (b *Base) random(g group, dst []float32) {
 // tied, it gives logits of unit variance. So the blocks add little to the residual stream at first and the model pools
 // words (nDCG@10 on the quickstart at random start: 0.39; with 0.02 for all matrices 0.22, with 0.05 for all 0.12).
 const initRange = 0.02
-
-// share returns a group's weights on a device, loaded once for all models of the process.
-func (b *Base) share(dev engine.Device, g group) (engine.Tensor, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if t, ok := b.frozen[g.key]; ok {
-		return t, nil
-	}
-	values := make([]float32, g.size())
-	if err := b.read(g, values); err != nil {
-		return engine.Tensor{}, err
-	}
-	t, err := engine.Upload(dev, values, true, g.shape...)
-	if err == nil {
-		b.frozen[g.key] = t
-	}
-	return t, err
-}
 
 // Presets are the architectures that need no files.
 var presets = map[string]Architecture{

@@ -98,6 +98,47 @@ type Device interface {
 	Kernel(spec ops.Spec, in []Tensor, out Tensor) (*Kernel, error)
 }
 
+// Source gives the values of a frozen tensor in parts, in any order and to several goroutines at once.
+type Source interface {
+	// Half says that all values are stored as bfloat16, so that Halves may be called.
+	Half() bool
+	// Values writes elements first, first+1, ... of the row-major tensor to dst.
+	Values(dst []float32, first int) error
+	// Halves writes them as bfloat16: the upper halves of their bits, the lower ones are 0.
+	Halves(dst []uint16, first int) error
+}
+
+// Use is what kernels do with a frozen matrix.
+type Use uint8
+
+// The uses.
+const (
+	Rows    Use = iota // single rows, or all values, are read
+	Product            // it is multiplied with
+)
+
+// Loader is a Device that reads a frozen tensor itself, into the form in which its kernels want it: the values
+// never lie in memory twice.
+type Loader interface {
+	Load(source Source, use Use, shape ...int) (Tensor, error)
+}
+
+// Load puts a frozen tensor on a device.
+func Load(dev Device, source Source, use Use, shape ...int) (Tensor, error) {
+	if l, ok := dev.(Loader); ok {
+		return l.Load(source, use, shape...)
+	}
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	values := make([]float32, n)
+	if err := source.Values(values, 0); err != nil {
+		return Tensor{}, err
+	}
+	return Upload(dev, values, true, shape...)
+}
+
 // Bytes returns the memory of a slice of 4-byte values.
 func Bytes[E float32 | int32](s []E) []byte {
 	if len(s) == 0 {

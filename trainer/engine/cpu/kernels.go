@@ -27,7 +27,7 @@ func (d *Device) Kernel(spec ops.Spec, in []engine.Tensor, out engine.Tensor) (*
 		}, 0), nil
 	case ops.Embed:
 		return run(func(c *engine.Call) {
-			simd.Gather(p, floats(c.Out), floats(c.In[1]), ints(c.In[0]), c.In[1].Shape[1])
+			d.gather(c.Out, c.In[1], ints(c.In[0]))
 		}), nil
 	case ops.EmbedGrad:
 		k := run(func(c *engine.Call) {

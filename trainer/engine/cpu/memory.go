@@ -10,15 +10,17 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
 )
 
-// memory is a range of the process's memory. A frozen matrix that is a memory of its own is kept packed only, from
-// the first product on: a base model lies in memory once. Whoever needs the rows gets them unpacked, and they stay.
+// memory is a range of the process's memory. A frozen matrix that is a memory of its own is kept in one form only: packed
+// for products, or in rows; as bfloat16 where its values are. So a base model lies in memory once, in the size of its
+// file. Whoever needs the bytes nevertheless gets them restored, and they stay.
 type memory struct {
 	size  int64
-	bytes atomic.Pointer[byte] // nil: only packed
+	bytes atomic.Pointer[byte] // nil: another form only
 
 	mu     sync.Mutex
 	packed map[[3]int64]*gemm.Packed // by offset, n, k
 	whole  *gemm.Packed
+	halves []uint16 // rows of bfloat16
 }
 
 // Bytes implements engine.Memory.
@@ -61,7 +63,12 @@ func (m *memory) restore() *byte {
 		return p
 	}
 	p := alignedBytes(m.size)
-	m.whole.Unpack(unsafe.Slice((*float32)(unsafe.Pointer(p)), m.size/4))
+	values := unsafe.Slice((*float32)(unsafe.Pointer(p)), m.size/4)
+	if m.whole != nil {
+		m.whole.Unpack(values)
+	} else {
+		gemm.Widen(values, m.halves)
+	}
 	m.bytes.Store(p)
 	return p
 }
@@ -80,19 +87,33 @@ func packedOf(t engine.Tensor) *gemm.Packed {
 	if p != nil {
 		return p
 	}
-	values := floats(t) // outside of the lock: it may unpack
+	m.mu.Lock()
+	halves := m.halves
+	m.mu.Unlock()
+	var values []float32
+	if halves == nil {
+		values = floats(t) // outside of the lock: it may unpack
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.packed[key]; p != nil {
 		return p
 	}
-	p = gemm.Pack(values, n, k)
+	if halves != nil && t.Bytes() == m.size {
+		p, _ = gemm.Load(nil, n, k, gemm.Source{Halves: func(dst []uint16, first int) error { copy(dst, halves[first:]); return nil }}) // no error: memory
+	} else {
+		if values == nil {
+			values = make([]float32, n*k)
+			gemm.Widen(values, halves[t.Offset/4:])
+		}
+		p = gemm.Pack(values, n, k)
+	}
 	if m.packed == nil {
 		m.packed = map[[3]int64]*gemm.Packed{}
 	}
 	m.packed[key] = p
 	if t.Bytes() == m.size {
-		m.whole = p
+		m.whole, m.halves = p, nil
 		m.bytes.Store(nil)
 	}
 	return p
@@ -118,4 +139,17 @@ func ints(t engine.Tensor) []int32 {
 func identities(t engine.Tensor) []uint32 {
 	s := ints(t)
 	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s))), len(s))
+}
+
+// resident is the memory that a matrix takes in all its forms.
+func (m *memory) resident() (bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bytes.Load() != nil {
+		bytes = m.size
+	}
+	for _, p := range m.packed {
+		bytes += p.Bytes()
+	}
+	return bytes + 2*int64(len(m.halves))
 }

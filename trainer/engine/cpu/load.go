@@ -1,0 +1,74 @@
+package cpu
+
+import (
+	"errors"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
+)
+
+var _ engine.Loader = (*Device)(nil)
+
+// Load implements engine.Loader: a matrix for products is packed while it is read, a panel at a time, a table of rows is
+// read as it is, both in bfloat16 where the source is.
+func (d *Device) Load(source engine.Source, use engine.Use, shape ...int) (engine.Tensor, error) {
+	t := engine.Tensor{Rank: len(shape), Frozen: true}
+	copy(t.Shape[:], shape)
+	m := &memory{size: t.Bytes()}
+	t.Mem = m
+	var err error
+	switch {
+	case t.Rank == 2 && use == engine.Product:
+		n, k := shape[0], shape[1]
+		s := gemm.Source{Values: source.Values}
+		if source.Half() {
+			s = gemm.Source{Halves: source.Halves}
+		}
+		if m.whole, err = gemm.Load(d.pool, n, k, s); err == nil {
+			m.packed = map[[3]int64]*gemm.Packed{{0, int64(n), int64(k)}: m.whole}
+		}
+	case t.Rank == 2 && source.Half():
+		m.halves = make([]uint16, t.Elements())
+		err = parts(d, m.halves, source.Halves)
+	default:
+		m.bytes.Store(alignedBytes(m.size))
+		err = parts(d, floats(t), source.Values)
+	}
+	return t, err
+}
+
+// parts fills dst in parts, on all threads.
+func parts[E any](d *Device, dst []E, read func(dst []E, first int) error) error {
+	const part = 1 << 16
+	n := (len(dst) + part - 1) / part
+	errs := make([]error, n)
+	d.pool.For(n, func(i int) {
+		lo, hi := i*part, min((i+1)*part, len(dst))
+		errs[i] = read(dst[lo:hi], lo)
+	})
+	return errors.Join(errs...)
+}
+
+// gather sets the rows of the output to rows of a table, in whatever form the table is.
+func (d *Device) gather(out, table engine.Tensor, ids []int32) {
+	m, width := table.Mem.(*memory), table.Shape[1]
+	dst := floats(out)
+	if m.bytes.Load() != nil {
+		simd.Gather(d.pool, dst, floats(table), ids, width)
+		return
+	}
+	m.mu.Lock()
+	whole, halves := m.whole, m.halves
+	m.mu.Unlock()
+	first := int(table.Offset / 4 / int64(width))
+	for t, id := range ids {
+		row := dst[t*width : (t+1)*width]
+		switch at := first + int(id); {
+		case whole != nil:
+			whole.Row(at, row)
+		default:
+			gemm.Widen(row, halves[at*width:][:width])
+		}
+	}
+}
