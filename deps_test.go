@@ -23,6 +23,7 @@ const graph = `
 data/golden:
 coordinator/pack:
 trainer/philox:
+trainer/evaluate/metric:
 trainer/engine/cpu/isa:
 trainer/engine/cpu/pool:
 checkpoints/safetensors:
