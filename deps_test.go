@@ -31,6 +31,7 @@ checkpoints/safetensors:
 # data
 data/spelling:
 data/parquet:
+data/parquet/parquettest:
 data: data/spelling data/parquet
 data/tokenize:
 data/tokenize/tiny: data/tokenize
@@ -84,7 +85,7 @@ var owners = map[string][]string{
 	"github.com/vbauerster/mpb":      {"coordinator/progress"},
 	"github.com/goccy/go-yaml":       {"configs"},
 	"golang.org/x/text/unicode/norm": {"data/tokenize"},
-	"github.com/parquet-go/":         {"data/parquet"},
+	"github.com/parquet-go/":         {"data/parquet", "data/parquet/parquettest"},
 }
 
 func TestImportGraph(t *testing.T) {

@@ -255,7 +255,7 @@ func (r *Row) Objects(key string) (rows []Row, err error) {
 // error that lists them.
 func FindRows(dir, name, split string) (string, error) {
 	var found []string
-	for _, place := range []struct {
+	for i, place := range []struct {
 		dir   string
 		names []string
 	}{{dir, []string{name}}, {filepath.Join(dir, name), []string{split, name}}, {filepath.Join(dir, "data"), []string{name, split}}} {
@@ -264,7 +264,7 @@ func FindRows(dir, name, split string) (string, error) {
 			return "", err
 		}
 		for _, f := range files {
-			if want := slices.Contains(place.names, stem(f)); want && stem(f) != "" || len(files) == 1 && place.dir != dir && split == "" {
+			if want := slices.Contains(place.names, stem(f)); want && stem(f) != "" || len(files) == 1 && i == 1 && split == "" {
 				found = append(found, f)
 			}
 		}
