@@ -101,12 +101,15 @@ type job struct {
 	level      isa.Level
 	rows, cols int // size of a tile
 	across     int // tiles across n
+	lo, hi     int // the part of the reduction that this pass adds
+	shared     []float32
 	runTile    func(i int)
+	runPack    func(i int)
 }
 
 var jobs = sync.Pool{New: func() any {
 	j := &job{}
-	j.runTile = j.tile
+	j.runTile, j.runPack = j.tile, j.packPiece
 	return j
 }}
 
@@ -140,7 +143,9 @@ func (x product) run(p *pool.Pool) {
 	across = (x.n + j.cols - 1) / j.cols
 	down = (x.m + j.rows - 1) / j.rows
 	j.across = across
-	if across*down == 1 {
+	if down > 1 && j.packsB(j.rows) && x.m*x.n*x.k >= sharedWork {
+		j.share(p, across*down)
+	} else if j.lo, j.hi = 0, x.k; across*down == 1 {
 		j.tile(0)
 	} else {
 		p.For(across*down, j.runTile)
@@ -158,6 +163,9 @@ func (j *job) tile(i int) {
 	packA := j.packsA(cols)
 	strips := (rows + j.stripRows(packA) - 1) / j.stripRows(packA)
 	st := strip{alpha: j.alpha, beta: j.beta, n: cols}
+	if j.lo > 0 {
+		st.beta = 1
+	}
 	c, ldc := unsafe.Pointer(nil), j.ldc
 	if j.turnC {
 		c, ldc = unsafe.Pointer(&s.c[0]), roundUp(cols, 16)
@@ -168,7 +176,7 @@ func (j *job) tile(i int) {
 		c = unsafe.Pointer(&j.c[i0*j.ldc+j0])
 	}
 	st.ldc = ldc * 4
-	for k0 := 0; k0 < j.k; k0 += step {
+	for k0 := j.lo; k0 < j.hi; k0 += step {
 		st.k = min(step, j.k-k0)
 		j.blockB(&st, s, k0, j0, rows, cols)
 		if st.ahead = 16 * st.ldb; st.ldb != 4*panel && st.k < 64 {
@@ -225,34 +233,54 @@ func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
 	st.a, st.rs, st.cs = at, j.lda*4, 4
 }
 
+// packsB reports whether tiles of so many rows read a copy of B.
+func (j *job) packsB(rows int) bool {
+	switch j.form {
+	case bPackedNT:
+		return j.packed.halves != nil
+	case bPlain:
+		return rows > 4*rowsMax && j.k > 32
+	default:
+		return true
+	}
+}
+
 // blockB points st at columns j0..j0+cols of op(B), from k0 on, packing them unless they can be read in place.
 func (j *job) blockB(st *strip, s *scratch, k0, j0, rows, cols int) {
 	kc := st.k
+	at := unsafe.Pointer(&s.b[0])
+	switch {
+	case j.shared != nil:
+		at = unsafe.Pointer(&j.shared[(k0-j.lo)*roundUp(j.n, panel)+j0*kc])
+	case j.packsB(rows):
+		j.packB(at, s, k0, kc, j0, cols)
+	case j.form == bPackedNT:
+		at = unsafe.Pointer(&j.packed.data[j.packed.at(k0, kc, j0)])
+	default:
+		st.b, st.ldb, st.bstep = unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb*4, panel*4
+		return
+	}
+	st.b, st.ldb, st.bstep = at, panel*4, kc*panel*4
+}
+
+// packB writes columns j0..j0+cols of op(B), rows k0..k0+kc, as panels [kc][panel].
+func (j *job) packB(dst unsafe.Pointer, s *scratch, k0, kc, j0, cols int) {
 	switch j.form {
 	case bPackedNT:
-		if h := j.packed.halves; h != nil {
-			widen(j.level, unsafe.Pointer(&s.b[0]), unsafe.Pointer(&h[j.packed.at(k0, kc, j0)]), kc*roundUp(cols, panel))
-			break
-		}
-		st.b, st.ldb, st.bstep = unsafe.Pointer(&j.packed.data[j.packed.at(k0, kc, j0)]), panel*4, kc*panel*4
+		widen(j.level, dst, unsafe.Pointer(&j.packed.halves[j.packed.at(k0, kc, j0)]), kc*roundUp(cols, panel))
 		return
 	case bPlain:
-		if rows <= 4*rowsMax || j.k <= 32 {
-			st.b, st.ldb, st.bstep = unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb*4, panel*4
-			return
-		}
-		copyPanels(j.level, unsafe.Pointer(&s.b[0]), panel, kc*panel, unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb, kc, cols)
+		copyPanels(j.level, dst, panel, kc*panel, unsafe.Pointer(&j.b[k0*j.ldb+j0]), j.ldb, kc, cols)
+		return
 	}
-	for c := 0; c < cols && j.form != bPlain && j.form != bPackedNT; c += panel {
-		dst, w := unsafe.Pointer(&s.b[c*kc]), min(panel, cols-c)
-		switch j.form {
-		case bTrans:
-			transpose(j.level, dst, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
-		case bPackedNN:
-			j.turnPanel(s, dst, k0, j0+c, kc, w)
+	for c := 0; c < cols; c += panel {
+		to, w := unsafe.Add(dst, c*kc*4), min(panel, cols-c)
+		if j.form == bTrans {
+			transpose(j.level, to, panel, unsafe.Pointer(&j.b[(j0+c)*j.ldb+k0]), j.ldb, kc, w)
+		} else {
+			j.turnPanel(s, to, k0, j0+c, kc, w)
 		}
 	}
-	st.b, st.ldb, st.bstep = unsafe.Pointer(&s.b[0]), panel*4, kc*panel*4
 }
 
 // turnPanel writes columns j0..j0+w (inputs of W) of rows k0..k0+kc (outputs of W) as a panel [kc][panel]. A packed panel
