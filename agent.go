@@ -179,7 +179,10 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 		if len(targets) == 0 || slices.Contains(targets, "all-linear") {
 			targets = backbone.Targets
 		}
-		s.Adapter = &checkpoints.Adapter{Base: spec.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets}
+		s.Adapter = &checkpoints.Adapter{
+			Base: spec.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets,
+			RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern,
+		}
 		if s.Adapter.Base == "" {
 			s.Adapter.Base = spec.Trainer.Model.Preset
 		}

@@ -31,7 +31,7 @@ func (r *Report) verifyConfig(s *Snapshot) {
 		c.Hidden, c.Layers, c.Vocab = c.DModel, c.NLayers, max(c.Embedding, c.Vocab)
 	}
 	if s.Adapter != nil {
-		r.add(s.checkAdapter(c), "adapters come in pairs of rank %d that fit the model's width", s.Adapter.Rank)
+		r.add(s.checkAdapter(c), "adapters come in pairs of rank %s that fit the model's width", s.Adapter.ranks())
 	} else if ok {
 		r.add(s.checkModel(c), "shapes fit config.json: width %d, %d layers, %d tokens", c.Hidden, c.Layers, c.Vocab)
 	}
@@ -100,8 +100,12 @@ func (s *Snapshot) checkAdapter(c modelConfig) error {
 			module = strings.TrimSuffix(t.Name, ".lora_B.weight")
 		}
 		a, b := shapes[module+".lora_A.weight"], shapes[module+".lora_B.weight"]
-		if len(a) != 2 || len(b) != 2 || a[0] != s.Adapter.Rank || b[1] != s.Adapter.Rank {
-			return fmt.Errorf("module %q: lora_A %v and lora_B %v, want [%d, in] and [out, %d]", module, a, b, s.Adapter.Rank, s.Adapter.Rank)
+		rank, err := s.Adapter.rank(strings.TrimPrefix(module, "base_model.model."))
+		if err != nil {
+			return err
+		}
+		if len(a) != 2 || len(b) != 2 || a[0] != rank || b[1] != rank {
+			return fmt.Errorf("module %q: lora_A %v and lora_B %v, want [%d, in] and [out, %d]", module, a, b, rank, rank)
 		}
 		if strings.HasSuffix(module, "q_proj") && c.Hidden != 0 && a[1] != c.Hidden {
 			return fmt.Errorf("module %q: lora_A %v, but the model's width is %d", module, a, c.Hidden)

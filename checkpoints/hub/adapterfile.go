@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -18,6 +19,9 @@ type AdapterConfig struct {
 	Alpha   float64
 	Dropout float64
 	RSLoRA  bool
+
+	RankPattern  map[string]int
+	AlphaPattern map[string]float64
 }
 
 // encode writes all keys that PEFT's versions have asked for. A key's modules are named by their last part; where
@@ -41,12 +45,17 @@ func (c AdapterConfig) encode(tensors []safetensors.Tensor) ([]byte, error) {
 		number := regexp.MustCompile(`\.[0-9]+\..*`)
 		targets = regexp.QuoteMeta(number.ReplaceAllString(paths[0], "")) + `\.[0-9]+\.(` + strings.Join(names, "|") + ")"
 	}
+	ranks, alphas := map[string]int{}, map[string]any{} // {} where there are none
+	maps.Copy(ranks, c.RankPattern)
+	for name, alpha := range c.AlphaPattern {
+		alphas[name] = whole(alpha)
+	}
 	text, err := json.MarshalIndent(map[string]any{ // a map's keys are written sorted
 		"peft_type": "LORA", "task_type": "FEATURE_EXTRACTION", "base_model_name_or_path": c.Base, "revision": nil, "auto_mapping": nil,
 		"r": c.Rank, "lora_alpha": whole(c.Alpha), "lora_dropout": c.Dropout, "use_rslora": c.RSLoRA, "use_dora": false,
 		"target_modules": targets, "bias": "none", "fan_in_fan_out": false, "inference_mode": true, "init_lora_weights": true,
 		"modules_to_save": nil, "layers_to_transform": nil, "layers_pattern": nil,
-		"rank_pattern": map[string]int{}, "alpha_pattern": map[string]float64{}, "megatron_config": nil, "megatron_core": "megatron.core", "loftq_config": map[string]any{},
+		"rank_pattern": ranks, "alpha_pattern": alphas, "megatron_config": nil, "megatron_core": "megatron.core", "loftq_config": map[string]any{},
 	}, "", "  ")
 	return append(text, '\n'), err
 }

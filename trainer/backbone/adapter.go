@@ -89,7 +89,7 @@ func (a *Architecture) agrees(c *LoRAConfig, adapter *hub.Adapter) error {
 			ranks = append(ranks, fmt.Sprintf("%s has rank %d, the run gives it %d", m.Path, m.Rank, t.shape[0]))
 		} else if t.shape[1] != m.In {
 			ranks = append(ranks, fmt.Sprintf("%s takes %d values, the model's linear %d", m.Path, m.In, t.shape[1]))
-		} else if s := c.Scale(); math.Abs(s-m.Scale) > 1e-9*s {
+		} else if _, _, s := c.Module(m.Path); math.Abs(s-m.Scale) > 1e-9*s {
 			scales = append(scales, fmt.Sprintf("%s is scaled by %g, the run scales by %g", m.Path, m.Scale, s))
 		}
 	}

@@ -13,12 +13,13 @@ import (
 
 // peft is what adapter_config.json says.
 type peft struct {
-	Base    string         `json:"base_model_name_or_path"`
-	Rank    int            `json:"r"`
-	Alpha   float64        `json:"lora_alpha"`
-	RSLoRA  bool           `json:"use_rslora"`
-	Targets []string       `json:"target_modules"`
-	Ranks   map[string]int `json:"rank_pattern"`
+	Base    string             `json:"base_model_name_or_path"`
+	Rank    int                `json:"r"`
+	Alpha   float64            `json:"lora_alpha"`
+	RSLoRA  bool               `json:"use_rslora"`
+	Targets []string           `json:"target_modules"`
+	Ranks   map[string]int     `json:"rank_pattern"`
+	Alphas  map[string]float64 `json:"alpha_pattern"`
 }
 
 func adapters(t *testing.T) map[string]peft {
@@ -56,12 +57,8 @@ func TestGoldenAdapters(t *testing.T) {
 				merged, continued := config, config
 				merged.Merge = []string{dir}
 				continued.Adapter = dir
-				continued.LoRA = &backbone.LoRAConfig{Rank: c.Rank, Alpha: c.Alpha, RSLoRA: c.RSLoRA, Targets: c.Targets}
-				runs := map[string]backbone.Config{"merged": merged, "continued": continued}
-				if len(c.Ranks) > 0 {
-					delete(runs, "continued") // below
-				}
-				for name, config := range runs {
+				continued.LoRA = &backbone.LoRAConfig{Rank: c.Rank, Alpha: c.Alpha, RSLoRA: c.RSLoRA, Targets: c.Targets, RankPattern: c.Ranks, AlphaPattern: c.Alphas}
+				for name, config := range map[string]backbone.Config{"merged": merged, "continued": continued} {
 					m := model(t, dev, config, backbone.Options{Frozen: true})
 					rows, _, err := m.Embed(batch, 0)
 					if err != nil {
@@ -90,7 +87,10 @@ func TestAdapterDiffers(t *testing.T) {
 		{"fewer targets", "qwen2-all", func(c *backbone.Config) { c.LoRA.Targets = []string{"q_proj"} }, []string{"the adapter does", "down_proj"}},
 		{"patterns", "llama-patterns", func(*backbone.Config) {}, []string{"model.lora.rank", "has rank"}},
 		{"no LoRA", "qwen2-all", func(c *backbone.Config) { c.LoRA = nil }, []string{"model.merge"}},
-		{"other model", "llama-all", func(c *backbone.Config) { c.Adapter, c.Merge = "", []string{c.Adapter}; c.Preset, c.Path = "tiny-causal", "" }, []string{"adapter of another model"}},
+		{"other model", "llama-all", func(c *backbone.Config) {
+			c.Adapter, c.Merge = "", []string{c.Adapter}
+			c.Preset, c.Path = "tiny-causal", ""
+		}, []string{"adapter of another model"}},
 		{"nothing there", "qwen2-all", func(c *backbone.Config) { c.Adapter = filepath.Join(root, "none") }, []string{"adapter_config.json"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

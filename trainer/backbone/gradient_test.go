@@ -46,6 +46,9 @@ func TestGradients(t *testing.T) {
 	}{
 		{"lora", backbone.Config{Path: qwen, Pooling: "last_token", LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.1}}, false},
 		{"some targets", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 2, Alpha: 8, RSLoRA: true, Targets: []string{"v_proj", "up_proj"}}}, false},
+		{"patterns", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{
+			Rank: 4, Alpha: 8, Dropout: 0.1, RankPattern: map[string]int{"q_proj": 2, `layers\.1\.mlp\..*proj`: 6}, AlphaPattern: map[string]float64{"layers.0.self_attn.v_proj": 16},
+		}}, false},
 		{"full", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, PoolPrompt: &off}, false},
 		{"masked diffusion", backbone.Config{Preset: "tiny-diffusion"}, true},
 		{"causal", backbone.Config{Preset: "tiny-causal"}, true},

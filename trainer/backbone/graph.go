@@ -157,8 +157,8 @@ func (b *builder) linear(x *gorgonia.Node, prefix string, layer, j int, list []p
 		bias = append(bias, b.weight(prefix+p.key+".bias"))
 	}
 	if lora := b.m.config.LoRA; lora != nil {
-		if parts := lora.parts(p); len(parts.Parts) > 0 {
-			down := ops.Down{Scale: float32(lora.Scale())}
+		if parts, scale := b.m.arch.parts(lora, layer, p); len(parts) > 0 {
+			down := ops.Down{Scale: scale}
 			if b.k.dropout {
 				down.Dropout = ops.Dropout{Rate: lora.Dropout, Seed: b.m.options.Seed, Site: uint32(layer*len(list) + j + 1)}
 			}

@@ -1,6 +1,7 @@
 package backbone
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -109,7 +110,7 @@ func (m *Model) check() error {
 		}
 	}
 	if m.config.LoRA != nil {
-		return m.config.LoRA.check()
+		return errors.Join(m.config.LoRA.check(), m.arch.checkPatterns(m.config.LoRA))
 	}
 	return nil
 }

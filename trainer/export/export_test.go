@@ -77,7 +77,7 @@ func checkpoint(t testing.TB, config backbone.Config) string {
 		t.Fatal(err)
 	}
 	if l := config.LoRA; l != nil {
-		s.Adapter = &checkpoints.Adapter{Base: config.Path, Rank: l.Rank, Alpha: l.Alpha, RSLoRA: l.RSLoRA, Targets: backbone.Targets}
+		s.Adapter = &checkpoints.Adapter{Base: config.Path, Rank: l.Rank, Alpha: l.Alpha, RSLoRA: l.RSLoRA, Targets: backbone.Targets, RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern}
 	} else {
 		trained := map[string]bool{}
 		for _, p := range m.Params() {
@@ -141,6 +141,10 @@ func TestRoundTrips(t *testing.T) {
 		{"encoder folder full, prompt not pooled", backbone.Config{Path: qwen, PoolPrompt: new(bool)}},
 		{"encoder folder LoRA, causal", backbone.Config{Path: qwen, LoRA: lora()}},
 		{"evaluated with another attention", backbone.Config{Path: qwen, EvalAttention: backbone.Bidirectional, Pooling: "last_token", LoRA: lora()}},
+		{"LoRA with patterns", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: &backbone.LoRAConfig{
+			Rank: 4, Alpha: 8, Targets: []string{backbone.AllLinear},
+			RankPattern: map[string]int{"q_proj": 8, `layers\.0\.mlp\..*`: 3}, AlphaPattern: map[string]float64{"layers.1.self_attn.q_proj": 4, "down_proj": 2.5},
+		}}},
 		{"LLaDA", backbone.Config{Path: llada(t), LoRA: lora()}},
 		{"Dream", backbone.Config{Path: dream(t), LoRA: lora()}},
 	}

@@ -90,7 +90,7 @@ func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Fol
 		tensors = append(tensors, safetensors.Tensor{Name: name, Shape: info.Shape, Values: values})
 	}
 	l := x.run.Model.LoRA
-	c := hub.AdapterConfig{Base: x.baseName(), Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA}
+	c := hub.AdapterConfig{Base: x.baseName(), Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern}
 	files, err := hub.AdapterFiles(tensors, c, hub.Whole(x.config))
 	if err != nil {
 		return err

@@ -154,28 +154,43 @@ func (DownGradA) Shape(in []tensor.Shape) (tensor.Shape, error) {
 	return r.shape(in[0][1], in[1][1])
 }
 
-// Part is one adapted matrix of a fused linear: columns [Offset, Offset+Width) of the output.
-type Part struct{ Offset, Width int }
-
-// Parts are the adapters of a fused linear, each of rank Rank. Adapter i reads columns [i*Rank, (i+1)*Rank) of h;
-// its B is the next Width rows of the stacked B [sum of widths, Rank].
-type Parts struct {
-	Rank  int
-	Parts []Part
+// Part is one adapted matrix of a fused linear: columns [Offset, Offset+Width) of the output, an adapter of its own rank,
+// and a factor of it besides Down's.
+type Part struct {
+	Offset, Width int
+	Rank          int
+	Scale         float32
 }
 
-func (p Parts) width() int { return p.Rank * len(p.Parts) }
+// Parts are the adapters of a fused linear. Adapter i reads the next Rank columns of h; its B [Width, Rank] is the next
+// values of the stacked B.
+type Parts []Part
 
-func (p Parts) rows() int {
+// Ranks returns the sum of the ranks: h's width.
+func (p Parts) Ranks() int {
 	n := 0
-	for _, part := range p.Parts {
-		n += part.Width
+	for _, part := range p {
+		n += part.Rank
 	}
 	return n
 }
 
-// Up is a frozen linear with the second half of its adapters: (x [T, k], W [n, k], h [T, m*Rank], B [rows, Rank],
-// b [n] if Bias) -> x W' + b, plus h_i B_i' on the columns of each part i.
+// Shape returns that of the stacked B: [sum of widths, rank], or, of adapters with different ranks, [values, 1].
+func (p Parts) Shape() (rows, columns int) {
+	columns = p[0].Rank
+	for _, part := range p {
+		if part.Rank != p[0].Rank {
+			columns = 1
+		}
+	}
+	for _, part := range p {
+		rows += part.Width * part.Rank / columns
+	}
+	return rows, columns
+}
+
+// Up is a frozen linear with the second half of its adapters: (x [T, k], W [n, k], h [T, r], B, b [n] if Bias) ->
+// x W' + b, plus Scale_i h_i B_i' on the columns of each part i; r and the shape of B are those of Parts.
 type Up struct {
 	Bias  bool
 	Parts Parts
@@ -194,9 +209,10 @@ func (u Up) Shape(in []tensor.Shape) (tensor.Shape, error) {
 	var r rule
 	r.same("x's width", in[0][1], in[1][1])
 	r.same("h's rows", in[2][0], in[0][0])
-	r.same("h's width", in[2][1], u.Parts.width())
-	r.same("B's rows", in[3][0], u.Parts.rows())
-	r.same("B's width", in[3][1], u.Parts.Rank)
+	rows, columns := u.Parts.Shape()
+	r.same("h's width", in[2][1], u.Parts.Ranks())
+	r.same("B's rows", in[3][0], rows)
+	r.same("B's width", in[3][1], columns)
 	if u.Bias {
 		r.same("b's length", in[4][0], in[1][0])
 	}
@@ -220,7 +236,7 @@ func (u Up) Grad(b *Builder, in gorgonia.Nodes, _, grad *gorgonia.Node) gorgonia
 	return out
 }
 
-// UpGradH is (dy [T, n], B [rows, Rank]) -> dh [T, m*Rank], dh_i = dy_i B_i.
+// UpGradH is (dy [T, n], B) -> dh [T, r], dh_i = Scale_i dy_i B_i.
 type UpGradH struct{ Parts Parts }
 
 // Signature implements Spec.
@@ -228,10 +244,10 @@ func (UpGradH) Signature() ([]Kind, Kind) { return []Kind{Matrix, Matrix}, Matri
 
 // Shape implements Spec.
 func (u UpGradH) Shape(in []tensor.Shape) (tensor.Shape, error) {
-	return tensor.Shape{in[0][0], u.Parts.width()}, nil
+	return tensor.Shape{in[0][0], u.Parts.Ranks()}, nil
 }
 
-// UpGradB is (dy [T, n], h [T, m*Rank]) -> dB [rows, Rank], dB_i = dy_i' h_i.
+// UpGradB is (dy [T, n], h [T, r]) -> dB, dB_i = Scale_i dy_i' h_i.
 type UpGradB struct{ Parts Parts }
 
 // Signature implements Spec.
@@ -239,5 +255,6 @@ func (UpGradB) Signature() ([]Kind, Kind) { return []Kind{Matrix, Matrix}, Matri
 
 // Shape implements Spec.
 func (u UpGradB) Shape([]tensor.Shape) (tensor.Shape, error) {
-	return tensor.Shape{u.Parts.rows(), u.Parts.Rank}, nil
+	rows, columns := u.Parts.Shape()
+	return tensor.Shape{rows, columns}, nil
 }

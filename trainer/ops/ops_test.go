@@ -16,7 +16,8 @@ func TestAttributesAreHashed(t *testing.T) {
 		{Rotary{HeadDim: 4, Frequencies: []float32{1, 2}}, Rotary{HeadDim: 4, Frequencies: []float32{1, 3}}},
 		{Rotary{HeadDim: 4, Frequencies: []float32{1, 2}}, Rotary{HeadDim: 4, Frequencies: []float32{1, 2}, Inverse: true}},
 		{Down{Dropout: Dropout{Rate: 0.1, Site: 1}}, Down{Dropout: Dropout{Rate: 0.1, Site: 2}}},
-		{Up{Parts: Parts{2, []Part{{0, 1}, {2, 3}}}}, Up{Parts: Parts{2, []Part{{0, 1}, {2, 4}}}}},
+		{Up{Parts: Parts{{0, 1, 2, 1}, {2, 3, 2, 1}}}, Up{Parts: Parts{{0, 1, 2, 1}, {2, 4, 2, 1}}}},
+		{Up{Parts: Parts{{0, 1, 2, 1}, {2, 3, 2, 1}}}, Up{Parts: Parts{{0, 1, 2, 1}, {2, 3, 2, 3}}}},
 		{Pool{Mean}, Pool{LastToken}},
 		{InfoNCE{Temperature: 0.1}, InfoNCE{Temperature: 0.1, Masked: true}},
 	} {

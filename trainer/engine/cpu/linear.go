@@ -59,21 +59,21 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 	case ops.UpGradH:
 		return run(func(c *engine.Call) {
 			dy, b, dh := floats(c.In[0]), floats(c.In[1]), floats(c.Out)
-			t, n, width, r := c.In[0].Shape[0], c.In[0].Shape[1], c.Out.Shape[1], s.Parts.Rank
-			row := 0
-			for i, part := range s.Parts.Parts {
-				gemm.Do(p, false, false, t, r, part.Width, 1, dy[part.Offset:], n, b[row*r:], r, 0, dh[i*r:], width)
-				row += part.Width
+			t, n, width := c.In[0].Shape[0], c.In[0].Shape[1], c.Out.Shape[1]
+			for _, part := range s.Parts {
+				r := part.Rank
+				gemm.Do(p, false, false, t, r, part.Width, part.Scale, dy[part.Offset:], n, b, r, 0, dh, width)
+				dh, b = dh[r:], b[part.Width*r:]
 			}
 		})
 	case ops.UpGradB:
 		return run(func(c *engine.Call) {
 			dy, h, db := floats(c.In[0]), floats(c.In[1]), floats(c.Out)
-			t, n, width, r := c.In[0].Shape[0], c.In[0].Shape[1], c.In[1].Shape[1], s.Parts.Rank
-			row := 0
-			for i, part := range s.Parts.Parts {
-				gemm.Do(p, true, false, part.Width, r, t, 1, dy[part.Offset:], n, h[i*r:], width, 0, db[row*r:], r)
-				row += part.Width
+			t, n, width := c.In[0].Shape[0], c.In[0].Shape[1], c.In[1].Shape[1]
+			for _, part := range s.Parts {
+				r := part.Rank
+				gemm.Do(p, true, false, part.Width, r, t, part.Scale, dy[part.Offset:], n, h, width, 0, db, r)
+				h, db = h[r:], db[part.Width*r:]
 			}
 		})
 	}
@@ -104,14 +104,14 @@ func (d *Device) forward(c *engine.Call, w *gemm.Packed, bias []float32) {
 	}
 }
 
-// up adds h_i B_i' to the columns of part i.
+// up adds Scale_i h_i B_i' to the columns of part i.
 func (d *Device) up(c *engine.Call, parts ops.Parts) {
 	h, b, y := floats(c.In[2]), floats(c.In[3]), floats(c.Out)
-	t, n, width, r := c.Out.Shape[0], c.Out.Shape[1], c.In[2].Shape[1], parts.Rank
-	row := 0
-	for i, part := range parts.Parts {
-		gemm.Do(d.pool, false, true, t, part.Width, r, 1, h[i*r:], width, b[row*r:], r, 1, y[part.Offset:], n)
-		row += part.Width
+	t, n, width := c.Out.Shape[0], c.Out.Shape[1], c.In[2].Shape[1]
+	for _, part := range parts {
+		r := part.Rank
+		gemm.Do(d.pool, false, true, t, part.Width, r, part.Scale, h, width, b, r, 1, y[part.Offset:], n)
+		h, b = h[r:], b[part.Width*r:]
 	}
 }
 

@@ -125,12 +125,16 @@ func cases() []testCase {
 			})
 		}
 		add(at("Up"), func(r *rand.Rand) *problem {
-			s := ops.Up{Parts: ops.Parts{Rank: 3, Parts: []ops.Part{{Offset: 0, Width: 10}, {Offset: 16, Width: 5}}}}
+			s := ops.Up{Parts: ops.Parts{{Width: 10, Rank: 3, Scale: 1}, {Offset: 16, Width: 5, Rank: 3, Scale: 1}}}
 			return newDraw(r, lens, 0).matrix(tokens, 8).matrix(21, 8).matrix(tokens, 6).matrix(15, 3).of(s, refUp(s))
 		})
 		add(at("Up+bias"), func(r *rand.Rand) *problem {
-			s := ops.Up{Bias: true, Parts: ops.Parts{Rank: 4, Parts: []ops.Part{{Offset: 3, Width: 7}}}}
+			s := ops.Up{Bias: true, Parts: ops.Parts{{Offset: 3, Width: 7, Rank: 4, Scale: 1}}}
 			return newDraw(r, lens, 0).matrix(tokens, 8).matrix(12, 8).matrix(tokens, 4).matrix(7, 4).floats(ops.Vector, 1, 12).of(s, refUp(s))
+		})
+		add(at("Up/ranks"), func(r *rand.Rand) *problem {
+			s := ops.Up{Parts: ops.Parts{{Width: 10, Rank: 5, Scale: 0.75}, {Offset: 10, Width: 6, Rank: 1, Scale: 1}, {Offset: 17, Width: 4, Rank: 17, Scale: 2}}}
+			return newDraw(r, lens, 0).matrix(tokens, 8).matrix(21, 8).matrix(tokens, 23).matrix(10*5+6+4*17, 1).of(s, refUp(s))
 		})
 		for _, h := range []struct{ q, kv, dim int }{{1, 1, 2}, {4, 2, 8}, {6, 1, 12}, {9, 3, 64}} {
 			name := fmt.Sprintf("%dx%dx%d", h.q, h.kv, h.dim)

@@ -116,14 +116,13 @@ func refUp(s ops.Up) func([]array) array {
 			in = append(in, x[4])
 		}
 		y := refLinear(in)
-		r := s.Parts.Rank
 		for t := range y.shape[0] {
-			row := 0
-			for i, p := range s.Parts.Parts {
+			h, b := x[2].row(t), x[3].f
+			for _, p := range s.Parts {
 				for j := range p.Width {
-					y.row(t)[p.Offset+j] += dot(x[2].row(t)[i*r:(i+1)*r], x[3].row(row+j))
+					y.row(t)[p.Offset+j] += float64(p.Scale) * dot(h[:p.Rank], b[j*p.Rank:])
 				}
-				row += p.Width
+				h, b = h[p.Rank:], b[p.Width*p.Rank:]
 			}
 		}
 		return y

@@ -37,7 +37,7 @@ func block(b *ops.Builder, d *draw, plain bool) (loss *gorgonia.Node, in, grads 
 		q = b.Apply(ops.Rotary{Heads: 2, KV: 1, HeadDim: 4, Frequencies: []float32{1, 0.1}}, q, cu)
 		a := b.Apply(ops.Attention{Heads: 2, KV: 1, HeadDim: 4}, q, cu)
 		low := b.Apply(ops.Down{Scale: 2, Dropout: ops.Dropout{Rate: 0.2, Seed: 1, Site: 1}}, a, A, texts, cu, step)
-		up := b.Apply(ops.Up{Parts: ops.Parts{Rank: 2, Parts: []ops.Part{{Offset: 0, Width: 8}}}}, a, o, low, B)
+		up := b.Apply(ops.Up{Parts: ops.Parts{{Width: 8, Rank: 2, Scale: 1}}}, a, o, low, B)
 		x = b.Apply(ops.Add{}, x, up)
 		h = b.Apply(ops.RMSNorm{Eps: 1e-6}, x, norm2)
 		m := b.Apply(ops.SwiGLU{}, b.Apply(ops.Linear{}, h, gateup))
