@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
@@ -27,12 +30,18 @@ type crew struct {
 	log     *slog.Logger
 
 	mu     sync.Mutex
-	bases  map[string]*backbone.Base   // by run identity
+	bases  map[string]opened           // by run identity
 	params map[string][]backbone.Param // likewise: what trains
 }
 
 func newCrew(threads int, keep int64, log *slog.Logger) *crew {
-	return &crew{threads: max(threads, 1), keep: keep, log: log, bases: map[string]*backbone.Base{}, params: map[string][]backbone.Param{}}
+	return &crew{threads: max(threads, 1), keep: keep, log: log, bases: map[string]opened{}, params: map[string][]backbone.Param{}}
+}
+
+// opened is a run's model as it is on this machine.
+type opened struct {
+	base  *backbone.Base
+	model backbone.Config
 }
 
 // member is one worker of a crew: an agent on a device and a connection of its own.
@@ -79,7 +88,8 @@ func (m *member) run(ctx context.Context) error {
 	return m.agent.Run(ctx)
 }
 
-// base opens the run's model once in this process; a folder that is not on this machine comes from the coordinator.
+// base opens the run's model once in this process; folders that are not on this machine come from the coordinator, and
+// spec then names where they are here.
 func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpec, error) {
 	spec, err := decodeSpec(run.Spec)
 	if err != nil {
@@ -87,21 +97,58 @@ func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpe
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if path := spec.Trainer.Model.Path; path != "" {
-		if _, err := os.Stat(filepath.Join(path, checkpoints.ModelConfigName)); err != nil {
-			if spec.Trainer.Model.Path, err = run.Files.Folder(ctx, "model/"); err != nil {
-				return nil, spec, fmt.Errorf("fetch the model folder: %w", err)
+	if o, ok := c.bases[run.Identity]; ok {
+		spec.Trainer.Model = o.model
+		return o.base, spec, nil
+	}
+	if err := fetchModel(ctx, run, &spec); err != nil {
+		return nil, spec, err
+	}
+	b, err := backbone.Load(spec.Trainer.Model, spec.Trainer.Seed)
+	if err != nil {
+		return nil, spec, err
+	}
+	// A worker attends to one run at a time: that of another has ended, and with it goes what it held. Its files stay
+	// open, since another member may still be about to leave it.
+	clear(c.bases)
+	clear(c.params)
+	c.bases[run.Identity] = opened{b, spec.Trainer.Model}
+	return b, spec, nil
+}
+
+// training are the files of a checkpoint that only its own run needs: who begins from it does not fetch them.
+var training = []string{checkpoints.OptimizerName, checkpoints.StateName, checkpoints.ManifestName}
+
+// fetchModel makes sure that the model folder and the adapters of a run are here, and changes their paths in spec.
+func fetchModel(ctx context.Context, run worker.Run, spec *runSpec) (err error) {
+	m := &spec.Trainer.Model
+	if m.Path != "" {
+		if _, err := os.Stat(filepath.Join(m.Path, checkpoints.ModelConfigName)); err != nil {
+			if m.Path, err = run.Files.Folder(ctx, "model/", training...); err != nil {
+				return fmt.Errorf("fetch the model folder: %w", err)
 			}
 		}
 	}
-	b := c.bases[run.Identity]
-	if b == nil {
-		if b, err = backbone.Load(spec.Trainer.Model, spec.Trainer.Seed); err != nil {
-			return nil, spec, err
-		}
-		c.bases[run.Identity] = b
+	folders := adapterFolders(*m)
+	if len(folders) != len(spec.Adapters) {
+		return fmt.Errorf("run spec: %d adapters with %d digests", len(folders), len(spec.Adapters))
 	}
-	return b, spec, nil
+	for i, want := range spec.Adapters {
+		if have, err := readChain(folders[i]); err == nil && have.digest() == want {
+			continue
+		}
+		if folders[i], err = run.Files.Folder(ctx, fmt.Sprintf("adapters/%d/", i), training...); err != nil {
+			return fmt.Errorf("fetch adapter %d: %w", i, err)
+		}
+		if have, err := readChain(folders[i]); err != nil || have.digest() != want {
+			return errors.Join(fmt.Errorf("adapter %d, as the coordinator has it, is not the one that the run began with", i), err)
+		}
+	}
+	m.Merge = folders[:len(m.Merge)]
+	if m.Adapter != "" {
+		m.Adapter = folders[len(folders)-1]
+	}
+	return nil
 }
 
 func (c *crew) build(ctx context.Context, run worker.Run, dev *cpu.Device) (worker.Trainer, error) {
@@ -179,12 +226,18 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 		if len(targets) == 0 || slices.Contains(targets, "all-linear") {
 			targets = backbone.Targets
 		}
+		told, err := decodeSpec(run.Spec) // the path as the run has it, so that all workers write the same
+		if err != nil {
+			return "", "", err
+		}
 		s.Adapter = &checkpoints.Adapter{
-			Base: spec.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets,
-			RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern,
+			Base: told.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets,
 		}
 		if s.Adapter.Base == "" {
 			s.Adapter.Base = spec.Trainer.Model.Preset
+		}
+		if err := carry(s, base.Merged()); err != nil {
+			return "", "", err
 		}
 	} else if s.Frozen, err = base.Rest(trained); err != nil {
 		return "", "", err
@@ -195,6 +248,21 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 		return "", "", err
 	}
 	return filepath.Join(run.Store, checkpoints.Name(state.Step)), m.Digest(), nil
+}
+
+// carry puts the adapters that lie merged below a snapshot's own into it: with the base they are all that its checkpoint
+// needs.
+func carry(s *checkpoints.Snapshot, merged []*hub.Adapter) error {
+	if len(merged) == 0 {
+		return nil
+	}
+	files, err := hub.MergedFiles(merged)
+	if err != nil {
+		return err
+	}
+	maps.Copy(s.Files, files)
+	s.Adapter.Base = hub.OverMerged(s.Adapter.Base)
+	return nil
 }
 
 // score turns a suite's embeddings into metrics.

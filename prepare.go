@@ -26,7 +26,8 @@ import (
 // prepared is a run with everything that a node needs to lead it: data, suites and the submission.
 type prepared struct {
 	config      *configs.Config
-	model       string // digest of the model folder's config.json and weights; "" for a preset
+	model       string  // digest of the model folder's config.json and weights; "" for a preset
+	adapters    []chain // of model.merge, and last of model.adapter
 	tok         *tokenize.Tokenizer
 	set         *data.Set
 	instruction string // of the training queries
@@ -55,6 +56,9 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		*path = abs
 	}
 	if err := p.openModel(log); err != nil {
+		return nil, err
+	}
+	if err := p.openAdapters(log); err != nil {
 		return nil, err
 	}
 	cache := filepath.Join(p.dir, "cache")
@@ -115,20 +119,22 @@ func openSuite(config *configs.Config, s evaluate.Suite, instruction string, tok
 // identity returns what decides the run's result, as JSON and as a digest: model, data, loss, train and shards.
 func (p *prepared) identity() (settings []byte, digest string, err error) {
 	t := p.config.Trainer()
-	t.Model.Path = "" // content, not place: a folder may move
+	t.Model.Path, t.Model.Merge, t.Model.Adapter = "", nil, "" // content, not place: a folder may move
 	sources := slices.Clone(p.config.Data)
 	for i := range sources {
 		sources[i].Path = filepath.Base(sources[i].Path)
 		sources[i].Format = "" // told or written: the data's digest has it
 	}
 	settings, err = json.Marshal(struct {
-		Trainer any    `json:"trainer"`
-		Model   string `json:"model_digest,omitempty"`
-		Order   any    `json:"order"`
-		Sources any    `json:"data"`
-		Data    string `json:"data_digest"`
-		Prompt  prompt `json:"prompt"`
-	}{t, p.model, p.order, sources, p.set.Digest(), p.prompt()})
+		Trainer any      `json:"trainer"`
+		Model   string   `json:"model_digest,omitempty"`
+		Merged  []string `json:"merged_digests,omitempty"` // adapters below the weights that train, in their order
+		Adapter string   `json:"adapter_digest,omitempty"` // where the adapter begins
+		Order   any      `json:"order"`
+		Sources any      `json:"data"`
+		Data    string   `json:"data_digest"`
+		Prompt  prompt   `json:"prompt"`
+	}{t, p.model, p.merged(), p.initial(), p.order, sources, p.set.Digest(), p.prompt()})
 	if err != nil {
 		return nil, "", err
 	}
@@ -151,7 +157,7 @@ func (p *prepared) submission() (coordinator.Submission, error) {
 		return coordinator.Submission{}, err
 	}
 	spec, err := json.Marshal(runSpec{
-		Trainer: p.config.Trainer(), Identity: settings, Data: p.set.Digest(), Tokenizer: p.tok.Digest(), Kernels: p.config.Cluster.Kernels,
+		Trainer: p.config.Trainer(), Identity: settings, Adapters: p.adapterDigests(), Data: p.set.Digest(), Tokenizer: p.tok.Digest(), Kernels: p.config.Cluster.Kernels,
 		Prompt: p.prompt(),
 	})
 	if err != nil {
@@ -160,7 +166,7 @@ func (p *prepared) submission() (coordinator.Submission, error) {
 	c := p.config
 	return coordinator.Submission{
 		Name: c.Name, Identity: digest, Identify: settings, Spec: spec,
-		Folder: p.store, Model: c.Model.Path, Steps: c.Train.Steps,
+		Folder: p.store, Model: c.Model.Path, Adapters: adapterFolders(c.Model), Steps: c.Train.Steps,
 		Settings: fsm.Settings{
 			CheckpointEvery: c.Checkpoint.Every, Keep: c.Checkpoint.Keep, Best: c.Checkpoint.Best,
 			EvaluateEvery: c.Evaluate.Every, EvaluateStart: c.Evaluate.Before, Mixed: c.Cluster.Mixed,

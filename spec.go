@@ -22,8 +22,9 @@ import (
 // path, and prompt), so that a resume can show what differs and `eval` knows how to encode.
 type runSpec struct {
 	Trainer   trainer.Config  `json:"trainer"`
-	Identity  json.RawMessage `json:"identity"` // the settings that RunInfo.Identity is the digest of
-	Data      string          `json:"data"`     // digest
+	Identity  json.RawMessage `json:"identity"`           // the settings that RunInfo.Identity is the digest of
+	Adapters  []string        `json:"adapters,omitempty"` // digests of what model.merge and model.adapter stand for, in that order
+	Data      string          `json:"data"`               // digest
 	Tokenizer string          `json:"tokenizer"`
 	Kernels   string          `json:"kernels,omitempty"`
 	Prompt    prompt          `json:"prompt"`

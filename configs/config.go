@@ -24,6 +24,7 @@ type Config struct {
 	Evaluate   evaluate.Config    `yaml:"evaluate"`
 	Cluster    coordinator.Config `yaml:"cluster"`
 	Log        Log                `yaml:"log"`
+	Stages     []Stage            `yaml:"stages"` // none: one run
 }
 
 // Train is train: in the YAML.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -41,6 +42,13 @@ func result(es []Error) error {
 	if len(es) == 0 {
 		return nil
 	}
+	var once []Error // stages share what is wrong in the file
+	for _, e := range es {
+		if !slices.Contains(once, e) {
+			once = append(once, e)
+		}
+	}
+	es = once
 	sort.SliceStable(es, func(i, j int) bool {
 		a, b := es[i].At, es[j].At
 		if (a.Line == 0) != (b.Line == 0) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/data/spelling"
@@ -15,6 +16,9 @@ func Explain(w io.Writer, path string) error {
 	schema := element.ReplaceAllString(path, "[]")
 	if path == "" {
 		for _, k := range Keys {
+			if k.repeats {
+				continue
+			}
 			fmt.Fprintf(w, "%-34s %-9s %s\n", k.Path, k.Type, k.Doc)
 		}
 		return nil
@@ -38,6 +42,9 @@ func Explain(w io.Writer, path string) error {
 		}
 		fmt.Fprintf(w, "  on a line --set %s=%s\n", strings.ReplaceAll(k.Path, "[]", "[0]"), k.Example)
 	}
+	if part, _, _ := strings.Cut(k.Path, "."); slices.Contains(overridable, strings.TrimSuffix(part, "[]")) {
+		fmt.Fprintf(w, "  a stage   may have its own: stages[].%s\n", k.Path)
+	}
 	below := k.Path
 	if k.Type == "list" {
 		below += "[]"
@@ -52,9 +59,37 @@ func Explain(w io.Writer, path string) error {
 // JSONSchema returns a JSON Schema (2020-12) of the run file, so that editors complete and check it.
 func JSONSchema() ([]byte, error) {
 	root := object("")
+	delete(root, "required")
+	root["required"] = []string{"name"} // a file with stages may leave the rest to them
+	root["if"] = map[string]any{"not": map[string]any{"required": []string{"stages"}}}
+	root["then"] = needed("")
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "Counterpoint run"
 	return json.MarshalIndent(root, "", "  ")
+}
+
+// needed is the schema of what must be given below a path, outside lists.
+func needed(path string) map[string]any {
+	properties, required := map[string]any{}, []string{}
+	for _, name := range children(path) {
+		k, _ := find(join(path, name))
+		if k.Needed {
+			required = append(required, name)
+		}
+		if k.Type == "map" {
+			if below := needed(k.Path); len(below) > 0 {
+				properties[name] = below
+			}
+		}
+	}
+	out := map[string]any{}
+	if len(required) > 0 {
+		out["required"] = required
+	}
+	if len(properties) > 0 {
+		out["properties"] = properties
+	}
+	return out
 }
 
 // object is the schema of everything directly below a path.
@@ -63,7 +98,7 @@ func object(path string) map[string]any {
 	for _, name := range children(path) {
 		k, _ := find(join(path, name))
 		properties[name] = property(k)
-		if k.Needed {
+		if k.Needed && strings.Contains(k.Path, "[]") {
 			required = append(required, name)
 		}
 	}
@@ -82,7 +117,11 @@ func property(k Key) map[string]any {
 	case "list":
 		p = map[string]any{"type": "array", "items": object(k.Path + "[]")}
 	case "strings":
-		p = map[string]any{"type": "array", "items": map[string]any{"enum": k.Allowed}}
+		word := map[string]any{"type": "string"}
+		if len(k.Allowed) > 0 {
+			word["enum"] = k.Allowed
+		}
+		p = map[string]any{"type": "array", "items": word}
 	case "ints", "floats":
 		return map[string]any{"type": "array", "items": property(k.element()), "description": k.Doc}
 	case "int map", "float map":

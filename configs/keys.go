@@ -13,12 +13,13 @@ type Key struct {
 	Above   bool     // Min itself is not allowed
 	Max     any
 	Needed  bool // must be given
+	repeats bool // a run's key, of a stage
 	Doc     string
 	Example string
 }
 
-// Keys is the schema, in the order in which a file usually has them.
-var Keys = []Key{
+// runKeys is the schema of a run, in the order in which a file usually has them.
+var runKeys = []Key{
 	{Path: "name", Type: "string", Needed: true, Doc: "Name of the run; its files go to runs/NAME.", Example: "debian-diffusion"},
 
 	{Path: "model", Type: "map", Doc: "The backbone: a folder (path) or random weights (preset)."},

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -48,10 +49,12 @@ func Decode(file string, text []byte, layers Layers) (*Config, error) {
 	}
 	m.environment(layers.Env)
 	m.set(layers.Set)
-	d := &decoder{m: m}
-	c := d.config(m.v.AllSettings())
-	if len(d.m.errs) == 0 {
-		d.m.errs = append(d.m.errs, check(c, m)...)
+	tree := m.v.AllSettings()
+	var c *Config
+	if _, staged := tree["stages"]; staged {
+		c = m.stages(tree)
+	} else if c = (&decoder{m: m}).config(tree); len(m.errs) == 0 {
+		m.errs = append(m.errs, check(c, m)...)
 	}
 	if err := result(m.errs); err != nil {
 		return nil, err
@@ -65,35 +68,80 @@ type merger struct {
 	v      *viper.Viper
 	origin map[string]Position // of paths that the environment or --set gave
 	errs   []Error
+
+	stage    string   // "stages[0]" while that is decoded
+	replaced []string // paths that the stage has instead of the file
+}
+
+// places lists where a path may be written down: in the stage that is decoded, and in the file.
+func (m *merger) places(path string) []string {
+	if m.stage == "" {
+		return []string{path}
+	}
+	own := []string{join(m.stage, path)}
+	for p := path; p != ""; p = parent(p) {
+		if p != path && slices.Contains(m.replaced, p) {
+			return own
+		}
+	}
+	return append(own, path)
 }
 
 // at returns where the value of a path came from, walking up to the nearest parent that was written down.
 func (m *merger) at(path string) Position {
 	for p := path; p != ""; p = parent(p) {
-		if o, ok := m.origin[p]; ok {
-			return o
+		for _, place := range m.places(p) {
+			if o, ok := m.origin[place]; ok {
+				return o
+			}
+			table := m.src.at
+			if p == path {
+				table = m.src.value
+			}
+			if o, ok := table[place]; ok {
+				return o
+			}
 		}
-		table := m.src.at
-		if p == path {
-			table = m.src.value
-		}
-		if o, ok := table[p]; ok {
-			return o
-		}
+	}
+	if m.stage != "" {
+		return m.src.at[m.stage]
 	}
 	return Position{File: m.src.file, Line: 1, Column: 1}
 }
 
+// above says whether the environment or --set gave a path.
+func (m *merger) above(path string) bool {
+	return slices.ContainsFunc(m.places(path), func(p string) bool { _, ok := m.origin[p]; return ok })
+}
+
 // given says whether any layer above the defaults has the path.
 func (m *merger) given(path string) bool {
-	if _, ok := m.origin[path]; ok {
-		return true
+	return slices.ContainsFunc(m.places(path), m.written)
+}
+
+// given says whether any layer above the defaults has the path in the stage that is decoded.
+func (m *merger) givenBy(path string) bool { return m.written(join(m.stage, path)) }
+
+func (m *merger) written(place string) bool {
+	_, above := m.origin[place]
+	_, file := m.src.at[place]
+	return above || file
+}
+
+// place is a path under the name that it has where it is written; what is not is missing in the stage.
+func (m *merger) place(path string) string {
+	for _, p := range m.places(path) {
+		if m.written(p) {
+			return p
+		}
 	}
-	_, ok := m.src.at[path]
-	return ok
+	return join(m.stage, path)
 }
 
 func (m *merger) fail(at Position, key, format string, args ...any) {
+	if m.stage != "" && key != "" {
+		key = m.place(key)
+	}
 	m.errs = append(m.errs, Error{At: at, Key: key, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -177,7 +225,7 @@ func (m *merger) set(pairs []string) {
 			m.fail(at, "", "want key=value")
 			continue
 		}
-		path = strings.TrimSpace(path)
+		path = m.numbered(strings.TrimSpace(path))
 		schema := element.ReplaceAllString(path, "[]")
 		k, known := find(schema)
 		if !known {
@@ -202,29 +250,64 @@ func (m *merger) set(pairs []string) {
 	}
 }
 
+// numbered puts a stage's number for its name: stages[mntp].train.steps becomes stages[0].train.steps.
+func (m *merger) numbered(path string) string {
+	rest, ok := strings.CutPrefix(path, "stages[")
+	name, below, shut := strings.Cut(rest, "]")
+	if !ok || !shut {
+		return path
+	}
+	stages, _ := m.v.Get("stages").([]any)
+	for i, s := range stages {
+		if tree, _ := s.(map[string]any); tree["name"] == name {
+			return fmt.Sprintf("stages[%d]%s", i, below)
+		}
+	}
+	return path
+}
+
 // setElement changes one element's key inside a list, which viper cannot address.
 func (m *merger) setElement(at Position, path string, value any) {
-	open, shut := strings.IndexByte(path, '['), strings.IndexByte(path, ']')
-	list, name := path[:open], strings.TrimPrefix(path[shut+1:], ".")
-	i, _ := strconv.Atoi(path[open+1 : shut])
-	elements, _ := m.v.Get(list).([]any)
-	if i >= len(elements) {
-		m.fail(at, path, "the list has %d elements", len(elements))
+	open := strings.IndexByte(path, '[')
+	changed, err := put(m.v.Get(path[:open]), path[open:], value)
+	if err != nil {
+		m.fail(at, path, "%v", err)
 		return
 	}
-	changed := append([]any(nil), elements...)
-	old, _ := changed[i].(map[string]any)
-	element := make(map[string]any, len(old)+1)
-	for k, v := range old {
-		element[k] = v
+	m.v.Set(path[:open], changed)
+}
+
+// put returns a tree with value at a path below it, such as "[0].train.steps". The tree itself does not change.
+func put(old any, path string, value any) (any, error) {
+	if index, below, ok := strings.Cut(path, "]"); ok && path[0] == '[' {
+		list, _ := old.([]any)
+		i, _ := strconv.Atoi(index[1:])
+		if i >= len(list) {
+			return nil, fmt.Errorf("the list has %d elements", len(list))
+		}
+		if below == "" {
+			return nil, errors.New("want the key of an element, such as [0].path")
+		}
+		list = slices.Clone(list)
+		var err error
+		list[i], err = put(list[i], strings.TrimPrefix(below, "."), value)
+		return list, err
 	}
-	if name == "" {
-		m.fail(at, path, "want the key of an element, such as %s.path", path)
-		return
+	if path == "" {
+		return value, nil
 	}
-	element[name] = value
-	changed[i] = element
-	m.v.Set(list, changed)
+	end := strings.IndexAny(path, ".[")
+	if end < 0 {
+		end = len(path)
+	}
+	tree, _ := old.(map[string]any)
+	tree = maps.Clone(tree)
+	if tree == nil {
+		tree = map[string]any{}
+	}
+	var err error
+	tree[path[:end]], err = put(tree[path[:end]], strings.TrimPrefix(path[end:], "."), value)
+	return tree, err
 }
 
 // scalar reads an environment value as YAML would, so that numbers and booleans have their type.
@@ -264,7 +347,7 @@ func (m *merger) resolve(key string, path *string) {
 	if *path == "" {
 		return
 	}
-	if _, above := m.origin[key]; !above && !filepath.IsAbs(*path) {
+	if !m.above(key) && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(m.src.file), *path)
 	}
 	if _, err := os.Stat(*path); err != nil {

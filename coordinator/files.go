@@ -21,10 +21,11 @@ import (
 // maxFilePart bounds the answer to a FileRequest.
 const maxFilePart = wire.MaxMessage / 2
 
-// files serves the run's model folder, its checkpoints and its suites to workers that have neither disk in common
+// files serves the run's model folder, its adapters, its checkpoints and its suites to workers that have neither disk in common
 // with the coordinator nor the data.
 type files struct {
 	model, store string
+	adapters     []string
 	suites       Suites
 
 	mu    sync.Mutex
@@ -41,8 +42,8 @@ type hashKey struct {
 	changed      time.Time
 }
 
-func newFiles(model, store string, suites Suites) *files {
-	return &files{model: model, store: store, suites: suites, suite: map[int][]byte{}, hashed: map[hashKey]string{}}
+func newFiles(run Submission, suites Suites) *files {
+	return &files{model: run.Model, store: run.Folder, adapters: run.Adapters, suites: suites, suite: map[int][]byte{}, hashed: map[hashKey]string{}}
 }
 
 // get answers a FileRequest.
@@ -69,10 +70,17 @@ func (f *files) read(q *wire.FileRequest) (part []byte, size int64, err error) {
 		return slice(whole, q.Offset, limit), int64(len(whole)), err
 	case "model":
 		return f.file(f.model, rest, q.Offset, limit, true) // hub folders are links into a cache
+	case "adapters":
+		index, name, _ := strings.Cut(rest, "/")
+		i, err := strconv.Atoi(index)
+		if err != nil || i < 0 || i >= len(f.adapters) {
+			return nil, 0, fmt.Errorf("the run has %d adapters", len(f.adapters))
+		}
+		return f.file(f.adapters[i], name, q.Offset, limit, true)
 	case "checkpoints":
 		return f.file(f.store, rest, q.Offset, limit, false)
 	}
-	return nil, 0, errors.New("model/NAME, checkpoints/FOLDER/NAME and suite/INDEX are served")
+	return nil, 0, errors.New("model/NAME, adapters/INDEX/NAME, checkpoints/FOLDER/NAME and suite/INDEX are served")
 }
 
 func slice(whole []byte, offset int64, limit int) []byte {

@@ -59,7 +59,7 @@ func Open(o Options) (_ *Node, err error) {
 		n.o.Run.Settings.Suites = o.Suites.Names()
 	}
 	n.batches = newBatches(o.Feed, o.Suites)
-	n.files = newFiles(o.Run.Model, o.Run.Folder, o.Suites)
+	n.files = newFiles(o.Run, o.Suites)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -41,11 +41,12 @@ type Store interface {
 // Submission is a run as it is submitted, or resumed.
 type Submission struct {
 	Name     string
-	Identity string // digest of model, data, loss, train and shard settings
-	Identify []byte // those settings as JSON: shows what differs when a resume is refused
-	Spec     []byte // trainer.Config as JSON, for the workers
-	Folder   string // checkpoint folder, absolute
-	Model    string // model folder, absolute; "" for a preset
+	Identity string   // digest of model, data, loss, train and shard settings
+	Identify []byte   // those settings as JSON: shows what differs when a resume is refused
+	Spec     []byte   // trainer.Config as JSON, for the workers
+	Folder   string   // checkpoint folder, absolute
+	Model    string   // model folder, absolute; "" for a preset
+	Adapters []string // folders of adapters that go with the model, absolute, in the order in which Spec names them
 	Steps    int64
 	Settings fsm.Settings // may differ at every resume; Suites are taken from Suites.Names
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,9 +45,9 @@ func (f *Files) Read(ctx context.Context, name string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Folder makes sure that all files of a folder, for instance "model/", are in the cache, and returns where. Files
-// that are there with the right size and digest are not fetched again.
-func (f *Files) Folder(ctx context.Context, name string) (string, error) {
+// Folder makes sure that all files of a folder, for instance "model/", but those named in without, are in the cache, and
+// returns where. Files that are there with the right size and digest are not fetched again.
+func (f *Files) Folder(ctx context.Context, name string, without ...string) (string, error) {
 	raw, err := f.Read(ctx, name)
 	if err != nil {
 		return "", err
@@ -62,6 +63,9 @@ func (f *Files) Folder(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	for _, x := range files {
+		if slices.Contains(without, x.Name) {
+			continue
+		}
 		if x.Name == "" || !filepath.IsLocal(x.Name) {
 			return "", fmt.Errorf("list of %s: %q is not a name inside the folder", name, x.Name)
 		}

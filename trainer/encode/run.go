@@ -22,6 +22,8 @@ type Run struct {
 	BaseDigest string            // of the model folder that the run began with; "" of a preset
 	Spec       json.RawMessage   // everything
 
+	MergedDigests []string // of the adapters that were merged into the base before training
+
 	dir string
 }
 
@@ -39,7 +41,7 @@ func (r *Run) BaseFolder(folder string) (string, error) {
 	return dir, errors.Join(err, a.Close())
 }
 
-// base opens the weights below the run's adapter.
+// base opens the weights below the run's adapter, with the adapters that the run had merged into them.
 func (r *Run) base(o Options) (*backbone.Base, error) {
 	dir, err := r.BaseFolder(o.Base)
 	if err != nil {
@@ -54,7 +56,21 @@ func (r *Run) base(o Options) (*backbone.Base, error) {
 	if dir == "" {
 		c.Preset = r.Model.Preset
 	}
-	return backbone.Load(c, r.Seed)
+	base, err := backbone.Load(c, r.Seed)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := hub.OpenMerged(r.dir)
+	if err == nil && len(merged) != len(r.MergedDigests) {
+		err = fmt.Errorf("checkpoint %s carries %d merged adapters, its run has %d", r.dir, len(merged), len(r.MergedDigests))
+	}
+	if err == nil {
+		err = base.Merge(merged)
+	}
+	if err != nil {
+		return nil, errors.Join(err, base.Close())
+	}
+	return base, nil
 }
 
 // CheckBase compares an adapter's base folder with the one that its run began with. A preset ("") is what its seed
@@ -121,6 +137,7 @@ func (r *Run) parse() error {
 	var spec struct {
 		Trainer *trainer.Config // without the model's path: a run is known by its content
 		Model   string          `json:"model_digest"`
+		Merged  []string        `json:"merged_digests"`
 		Prompt  struct {
 			Query, Document string
 			MaxLength       int `json:"max_length"`
@@ -135,7 +152,7 @@ func (r *Run) parse() error {
 	if r.Config = *spec.Trainer; spec.Prompt.MaxLength > 0 {
 		r.MaxLength = spec.Prompt.MaxLength
 	}
-	r.BaseDigest = spec.Model
+	r.BaseDigest, r.MergedDigests = spec.Model, spec.Merged
 	for name, text := range map[string]string{"query": spec.Prompt.Query, "document": spec.Prompt.Document} {
 		if text != "" && text != data.NoInstruction {
 			r.Prompts[name] = text + ": " // as package data writes an instruction
