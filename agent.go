@@ -232,6 +232,7 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 		}
 		s.Adapter = &checkpoints.Adapter{
 			Base: told.Trainer.Model.Path, Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, Targets: targets,
+			RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern,
 		}
 		if s.Adapter.Base == "" {
 			s.Adapter.Base = spec.Trainer.Model.Preset
