@@ -40,11 +40,11 @@ lint: ## gofumpt, vet, staticcheck, generated code is current
 fmt: ## format everything
 	$(GO) tool gofumpt -w .
 
-bench: ## ours against this machine's limits
-	$(GO) test -run '^$$' -bench . -benchtime 1x ./trainer/... ./worker/... ./data/...
+bench: ## ours against this machine's limits, with the bars (BENCH="-only sgemm,load")
+	$(GO) run ./scripts/bench limits $(BENCH)
 
-bench-peer: ## ours against PyTorch, alternating (installs torch into .venv)
-	scripts/bench-peer.sh
+bench-peer: ## ours against PyTorch, alternating, with the bars (installs torch into .venv; BENCH="-only tiny")
+	scripts/bench-peer.sh $(BENCH)
 
 test-real: ## SmolLM2-135M: made, fine-tuned, scored, exported (about 70 minutes; not in CI)
 	scripts/real.sh
