@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	lib "github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -85,6 +86,9 @@ func NewReader(name string, at io.ReaderAt, size int64) (r *Reader, err error) {
 	if r.root, err = schema(meta.Schema); err != nil {
 		return nil, r.fault(nil, err)
 	}
+	if err := r.codecs(meta); err != nil {
+		return nil, err
+	}
 	// The page index is not needed, and damage in it would keep sound rows from being read.
 	if r.file, err = lib.OpenFile(at, size, lib.SkipPageIndex(true), lib.SkipBloomFilters(true), lib.ReadBufferSize(1<<16)); err != nil {
 		return nil, r.fault(nil, err)
@@ -96,6 +100,23 @@ func NewReader(name string, at io.ReaderAt, size int64) (r *Reader, err error) {
 		}
 	}
 	return r, nil
+}
+
+// codecs checks the compression of each column. The library's reader of LZ4 doubles its buffer until damaged data fits,
+// which ends the process.
+func (r *Reader) codecs(meta *format.FileMetaData) error {
+	for i, g := range meta.RowGroups {
+		for j := range g.Columns {
+			switch c := g.Columns[j].MetaData.Codec; c {
+			case format.Uncompressed, format.Snappy, format.Gzip, format.Zstd, format.Brotli:
+			default:
+				r.group = i
+				return r.fault(&column{path: strings.Join(g.Columns[j].MetaData.PathInSchema, ".")},
+					fmt.Errorf("compressed with %s, which is not supported: write the file with snappy, gzip, zstd or brotli, or without compression", c))
+			}
+		}
+	}
+	return nil
 }
 
 // footer reads the file's description of itself, so that a hostile schema is refused before the library walks it.

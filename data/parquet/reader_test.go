@@ -110,6 +110,13 @@ func TestWritten(t *testing.T) {
 	}
 }
 
+func TestCodecRefused(t *testing.T) {
+	_, err := Open("testdata/lz4.parquet")
+	if want := `testdata/lz4.parquet: row group 0: column "query": compressed with LZ4_RAW, which is not supported`; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Open = %v, want %s", err, want)
+	}
+}
+
 func TestWriterRefuses(t *testing.T) {
 	w, err := NewWriter(io.Discard, []Column{{Name: "a", Kind: Int}})
 	if err != nil {

@@ -1,4 +1,4 @@
-"""Writes arrow-*.parquet and arrow.jsonl with pyarrow: python make.py"""
+"""Writes arrow-*.parquet, lz4.parquet and arrow.jsonl with pyarrow: python make.py"""
 import json
 import math
 import pathlib
@@ -18,9 +18,10 @@ table = pa.table({
     "ll": pa.array([[["a"], []], [None], [], None], type=pa.list_(pa.list_(pa.string()))),
     "large": pa.array(["x"] * 4, type=pa.large_string()),
 })
-for codec in ["snappy", "gzip", "zstd", "none", "brotli", "lz4"]:
+for codec in ["snappy", "gzip", "zstd", "none", "brotli"]:
     for page in ["1.0", "2.0"]:
         pq.write_table(table, here / f"arrow-{codec}-v{page[0]}.parquet", compression=codec, data_page_version=page, row_group_size=3)
+pq.write_table(table, here / "lz4.parquet", compression="lz4")
 pq.write_table(table, here / "arrow-old-lists.parquet", use_compliant_nested_type=False)
 pq.write_table(table, here / "arrow-encodings.parquet", use_dictionary=False,
                column_encoding={"n": "DELTA_BINARY_PACKED", "large": "DELTA_BYTE_ARRAY", "f": "BYTE_STREAM_SPLIT"})
