@@ -23,9 +23,9 @@ const graph = `
 data/golden:
 coordinator/pack:
 trainer/philox:
-trainer/evaluate/metric:
 trainer/engine/cpu/isa:
 trainer/engine/cpu/pool:
+trainer/engine/cpu/heap:
 checkpoints/safetensors:
 
 # data
@@ -48,10 +48,12 @@ trainer/engine/cpu/simd: trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/
 trainer/contrastive: trainer/engine trainer/ops trainer/philox
 trainer/ops:
 trainer/engine: trainer/ops
-trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox
+trainer/engine/cpu: trainer/engine trainer/ops trainer/engine/cpu/gemm trainer/engine/cpu/heap trainer/engine/cpu/isa trainer/engine/cpu/pool trainer/engine/cpu/simd trainer/philox
 trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
 trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/hub checkpoints/safetensors data
-trainer/evaluate: data trainer/engine/cpu/gemm trainer/engine/cpu/pool
+trainer/encode/vectors:
+trainer/evaluate/metric:
+trainer/evaluate: data trainer/evaluate/metric trainer/engine/cpu/gemm trainer/engine/cpu/pool
 trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/engine trainer/engine/cpu/pool data
 trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer trainer/backbone trainer/engine
 trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine

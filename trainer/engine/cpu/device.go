@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/heap"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
@@ -27,11 +28,13 @@ type Device struct {
 
 var _ engine.Device = (*Device)(nil)
 
-// New returns a device that uses up to threads goroutines. Close it when done.
+// New returns a device that uses up to threads goroutines. Close it when done. Its arrays are of Go's heap, so the
+// collector of a process that has a device is told not to wait until as much garbage has gathered (package heap).
 func New(threads int) (*Device, error) {
 	if err := isa.Check(); err != nil {
 		return nil, err
 	}
+	heap.Tune()
 	return &Device{pool: pool.New(threads), rotary: map[string]*simd.Rotary{}, kernels: isa.Active()}, nil
 }
 
