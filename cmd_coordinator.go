@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/progress"
+	"github.com/counterpoint-ml/counterpoint/coordinator/report"
 )
 
 func coordinatorCommand() *cobra.Command {
@@ -20,7 +26,8 @@ func coordinatorCommand() *cobra.Command {
 		Use:   "coordinator --config RUN.yaml --dir FOLDER",
 		Short: "Lead a run for workers that join over the network",
 		Long: `The coordinator keeps the run's facts in its Raft log, serves shards and settings to workers, and embeds the NATS
-server that they join. It computes nothing. Killed at any moment and started again with the same folder, it goes on.`,
+server that they join. It computes nothing. Killed at any moment and started again with the same folder, it goes on.
+A run file with stages is led stage by stage, at one address: workers stay and join the next one by themselves.`,
 		Example: "  counterpoint coordinator --config run.yaml --dir /var/lib/counterpoint/run1\n  counterpoint worker --join nats://127.0.0.1:4222",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,41 +39,22 @@ server that they join. It computes nothing. Killed at any moment and started aga
 				return err
 			}
 			config.Log.Dir = dir
-			log, done, err := runLog(config)
-			if err != nil {
+			c := &coordination{cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets)}
+			if c.listen == "" {
+				c.listen = "127.0.0.1:4222"
+			}
+			c.ctx, c.drain = interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, atOnce+c.again)
+			if len(config.Stages) == 0 {
+				_, _, err := c.lead(config)
 				return err
 			}
-			defer done()
-			p, err := prepare(config, log)
-			if err != nil {
-				return err
+			for _, s := range config.Stages {
+				s.Config.Log.Dir = filepath.Join(dir, s.Name)
 			}
-			defer p.close()
-			out := cmd.OutOrStdout()
-			lines := progress.Lines(out, config.Train.Steps, 5*time.Second)
-			if asJSON {
-				lines = progress.JSON(out)
-			}
-			view := p.keep(lines, file, log)
-			defer view.Close()
-			listen := config.Cluster.Listen
-			if listen == "" {
-				listen = "127.0.0.1:4222"
-			}
-			again := commandLine("coordinator --config", file, dir, sets)
-			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, atOnce+again)
-			outcome, err := p.lead(ctx, launch{
-				listen: listen, resume: resume, view: view, log: log, drain: drain,
-				started: func(n *coordinator.Node) {
-					if !asJSON {
-						fmt.Fprintf(out, "workers join with: counterpoint worker --join %s\n", n.URL())
-					}
-				},
-			})
-			if err != nil {
-				return ending(ctx, cmd.ErrOrStderr(), atOnce+again, err)
-			}
-			return p.conclude(cmd, again, outcome, asJSON)
+			p := &pipeline{config: config, out: cmd.OutOrStdout(), json: asJSON, once: func(stage *configs.Config, _ string) (coordinator.Outcome, *report.Record, error) {
+				return c.lead(stage)
+			}}
+			return p.run()
 		},
 	}
 	f := cmd.Flags()
@@ -76,4 +64,59 @@ server that they join. It computes nothing. Killed at any moment and started aga
 	f.BoolVar(&resume, "resume", false, "let a paused or failed run go on")
 	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
 	return cmd
+}
+
+// coordination is what the runs of one coordinator share: all the stages of a pipeline.
+type coordination struct {
+	ctx    context.Context
+	drain  <-chan struct{}
+	cmd    *cobra.Command
+	file   string
+	again  string
+	listen string
+	told   bool
+	resume bool
+	json   bool
+}
+
+// lead leads one run for the workers that join.
+func (c *coordination) lead(config *configs.Config) (coordinator.Outcome, *report.Record, error) {
+	var outcome coordinator.Outcome
+	log, done, err := runLog(config)
+	if err != nil {
+		return outcome, nil, err
+	}
+	defer done()
+	p, err := prepare(config, log)
+	if err != nil {
+		return outcome, nil, err
+	}
+	defer p.close()
+	out := c.cmd.OutOrStdout()
+	lines := progress.Lines(out, config.Train.Steps, 5*time.Second)
+	if c.json {
+		lines = progress.JSON(out)
+	}
+	view := p.keep(lines, c.file, log)
+	defer view.Close()
+	outcome, err = p.lead(c.ctx, launch{listen: c.listen, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started})
+	if err != nil {
+		return outcome, nil, ending(c.ctx, c.cmd.ErrOrStderr(), atOnce+c.again, err)
+	}
+	if !view.accepted && outcome.State == fsm.Paused {
+		return outcome, nil, pausedBefore(outcome, c.again)
+	}
+	record, err := p.conclude(c.cmd, c.again, outcome, c.json)
+	return outcome, record, err
+}
+
+// started says where workers join, and keeps the address for the stages that follow.
+func (c *coordination) started(n *coordinator.Node) {
+	if url, err := url.Parse(n.URL()); err == nil && strings.HasSuffix(c.listen, ":0") {
+		c.listen = url.Host
+	}
+	if !c.json && !c.told {
+		fmt.Fprintf(c.cmd.OutOrStdout(), "workers join with: counterpoint worker --join %s\n", n.URL())
+	}
+	c.told = true
 }

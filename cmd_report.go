@@ -14,12 +14,20 @@ func reportCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:     "report RUN-FOLDER...",
-		Short:   "Write report.html again from the events of one run or several side by side",
+		Short:   "Write report.html again from the events of one run, all stages of one, or several side by side",
 		Example: "  counterpoint report runs/tiny-diffusion runs/tiny-causal --out both.html",
 		Args:    atLeast("RUN-FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var doc report.Document
+			var folders []string
 			for _, dir := range args {
+				stages, err := stageFolders(dir)
+				if err != nil {
+					return err
+				}
+				folders = append(folders, stages...)
+			}
+			for _, dir := range folders {
 				r, err := readRecord(dir)
 				if err != nil {
 					return err

@@ -30,6 +30,7 @@ func trainCommand() *cobra.Command {
 		Short: "Train, evaluate and report in this process, with cluster.workers local workers",
 		Long: `Train runs a whole fleet in one process: coordinator, NATS server and workers. A run that was interrupted, by a crash or
 by Ctrl-C, goes on from where it was, with the same result. Ctrl-C once finishes the step and writes a checkpoint; twice ends at once.
+A run file with stages is trained stage by stage; a stage that is finished is not done again.
 With cluster.listen set, more workers may join over the network.`,
 		Example: `  counterpoint train run.yaml --dry-run
   counterpoint train run.yaml --set train.batch=256 --set cluster.workers=4
@@ -57,7 +58,7 @@ With cluster.listen set, more workers may join over the network.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&sets, "set", nil, "key=value over the run file and the environment; repeatable")
 	f.BoolVar(&dryRun, "dry-run", false, "print the plan and stop")
-	f.BoolVar(&resume, "resume", false, "let a run go on that was paused or has failed")
+	f.BoolVar(&resume, "resume", false, "let a run go on that was paused or has failed; without it such a run is an error")
 	f.BoolVar(&fresh, "fresh", false, "begin again; what the run's folder holds is set aside")
 	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
 	f.BoolVar(&quiet, "quiet", false, "no plan before the run")
@@ -67,58 +68,87 @@ With cluster.listen set, more workers may join over the network.`,
 type trainOptions struct {
 	dryRun, resume, json, quiet bool
 	drain                       <-chan struct{}
+	title                       string   // of the progress bar; "" = the run's name
 	again                       string   // the command that resumes the run
 	notices                     *notices // what interrupts says
 }
 
-// train prepares and runs one run file in this process.
+// train prepares and runs one run file in this process, or its stages.
 func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file string, o trainOptions) error {
+	if len(config.Stages) == 0 {
+		_, _, err := trainOnce(ctx, cmd, config, file, o)
+		return err
+	}
+	p := &pipeline{config: config, out: cmd.OutOrStdout(), json: o.json}
+	if o.dryRun {
+		return p.plan()
+	}
+	p.once = func(stage *configs.Config, title string) (coordinator.Outcome, *report.Record, error) {
+		o.title = title
+		return trainOnce(ctx, cmd, stage, file, o)
+	}
+	return p.run()
+}
+
+// trainOnce trains one run, and returns how it ended and what its report has.
+func trainOnce(ctx context.Context, cmd *cobra.Command, config *configs.Config, file string, o trainOptions) (coordinator.Outcome, *report.Record, error) {
+	var outcome coordinator.Outcome
 	out := cmd.OutOrStdout()
 	log, done, err := runLog(config)
 	if err != nil {
-		return err
+		return outcome, nil, err
 	}
 	defer done()
 	p, err := prepare(config, log)
 	if err != nil {
-		return err
+		return outcome, nil, err
 	}
 	defer p.close()
 	if o.dryRun {
-		return p.plan(out)
+		return outcome, nil, p.plan(out)
 	}
-	shown := out
-	if o.json || o.quiet {
-		shown = io.Discard
+	if madeBefore(p) == "" {
+		shown := out
+		if o.json || o.quiet {
+			shown = io.Discard
+		}
+		if err := p.plan(shown); err != nil {
+			return outcome, nil, err
+		}
+		fmt.Fprintln(shown)
 	}
-	if err := p.plan(shown); err != nil {
-		return err
-	}
-	fmt.Fprintln(shown)
-	view := p.keep(chooseView(out, config, o.json), file, log)
+	view := p.keep(chooseView(out, config, o), file, log)
 	if w, ok := view.View.(io.Writer); ok {
 		o.notices.to(w)
 	}
-	outcome, err := p.lead(ctx, launch{
+	outcome, err = p.lead(ctx, launch{
 		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain,
 	})
 	o.notices.to(cmd.ErrOrStderr())
 	view.Close()
 	if err != nil {
-		return ending(ctx, cmd.ErrOrStderr(), atOnce+o.again, err)
+		return outcome, nil, ending(ctx, cmd.ErrOrStderr(), atOnce+o.again, err)
 	}
 	if !view.accepted && outcome.State == fsm.Finished && !o.json {
 		fmt.Fprintln(out, "the run was finished before: nothing was done; --fresh begins it again")
 	}
-	return p.conclude(cmd, o.again, outcome, o.json)
+	if !view.accepted && outcome.State == fsm.Paused {
+		return outcome, nil, pausedBefore(outcome, o.again)
+	}
+	record, err := p.conclude(cmd, o.again, outcome, o.json)
+	return outcome, record, err
 }
 
-func chooseView(out io.Writer, config *configs.Config, asJSON bool) progress.View {
+func chooseView(out io.Writer, config *configs.Config, o trainOptions) progress.View {
 	switch {
-	case asJSON:
+	case o.json:
 		return progress.JSON(out)
 	case terminal(out):
-		return progress.Bar(out, config.Name, config.Train.Steps)
+		title := o.title
+		if title == "" {
+			title = config.Name
+		}
+		return progress.Bar(out, title, config.Train.Steps)
 	}
 	return progress.Lines(out, config.Train.Steps, 5*time.Second)
 }
@@ -156,16 +186,16 @@ func runLog(config *configs.Config) (*slog.Logger, func(), error) {
 }
 
 // conclude writes the report and the final table, and says what to do next: the command again, if the run is paused.
-func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinator.Outcome, asJSON bool) error {
+func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinator.Outcome, asJSON bool) (*report.Record, error) {
 	record, err := readRecord(p.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	record.Name = p.config.Name
 	for _, suite := range p.suites {
 		row, err := bm25Row(suite)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		record.Rows = append(record.Rows, row)
 	}
@@ -175,7 +205,7 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 		written = fmt.Errorf("write the report (once that is mended: counterpoint report %s): %w", quoted(relative(p.dir)), written)
 	}
 	if asJSON {
-		return ended(outcome, written)
+		return record, ended(outcome, written)
 	}
 	out := cmd.OutOrStdout()
 	if rows := record.Results(); len(rows) > 0 {
@@ -193,7 +223,7 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 	if outcome.State == fsm.Paused {
 		fmt.Fprintf(out, "paused after step %d (%s); go on with: %s\n", outcome.Step, outcome.Reason, again)
 	}
-	return ended(outcome, written)
+	return record, ended(outcome, written)
 }
 
 // bm25Row is the honest reference beside a model's rows.
@@ -211,6 +241,11 @@ func ended(o coordinator.Outcome, err error) error {
 		return errors.Join(fmt.Errorf("run %s after step %d: %s", o.State, o.Step, o.Reason), err)
 	}
 	return err
+}
+
+// pausedBefore is the error of a command that was to train and has not: the run is paused, and --resume was not given.
+func pausedBefore(o coordinator.Outcome, again string) error {
+	return fmt.Errorf("the run is paused after step %d (%s) and nothing was done; go on with: %s", o.Step, o.Reason, again)
 }
 
 // atOnce is said after a second Ctrl-C.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
@@ -43,7 +44,11 @@ func (p *prepared) compose(w io.Writer) error {
 	}
 	stats := p.set.Stats()
 	s := &sheet{w: w}
-	s.row("run", "%s, identity %.16s, seed %d", p.config.Name, identity, p.config.Train.Seed)
+	if p.after != "" {
+		s.row("run", "%s, identity unknown before stage %s is finished, seed %d", p.config.Name, p.after, p.config.Train.Seed)
+	} else {
+		s.row("run", "%s, identity %.16s, seed %d", p.config.Name, identity, p.config.Train.Seed)
+	}
 	p.planModel(s, m)
 	p.planData(s, stats)
 	p.planBatches(s, stats, header)
@@ -83,6 +88,7 @@ func (p *prepared) planModel(s *sheet, m *measured) {
 		name = relative(name)
 	}
 	s.row("model", "%s: %s, %d layers of width %d, vocabulary %s", name, a.Family, a.Layers, a.Width, grouped(a.Vocab))
+	p.planOrigin(s)
 	trains := "all train"
 	if l := c.LoRA; l != nil {
 		targets := "all linears"
@@ -105,6 +111,33 @@ func (p *prepared) planModel(s *sheet, m *measured) {
 		pooling += " without the instruction"
 	}
 	s.row("model", "%s attention, %s pooling", attention, pooling)
+}
+
+// planOrigin says which adapters the weights begin with.
+func (p *prepared) planOrigin(s *sheet) {
+	c := p.config.Model
+	switch {
+	case p.after != "" && p.previous == configs.Continued:
+		s.row("model", "continues from the adapter that stage %s makes", p.after)
+	case p.after != "" && p.previous == configs.Merged:
+		s.row("model", "the adapter that stage %s makes is merged into it", p.after)
+	case p.after != "":
+		s.row("model", "its weights are those that stage %s makes", p.after)
+	}
+	if n := len(p.merged()); n > 0 {
+		s.row("model", "%s merged into it: %s", plural(n, "adapter is", "adapters are"), shortDigests(p.merged()))
+	}
+	if c.Adapter != "" {
+		s.row("model", "continues from the adapter %s, %.16s", relative(c.Adapter), p.initial())
+	}
+}
+
+func shortDigests(digests []string) string {
+	var out []string
+	for _, d := range digests {
+		out = append(out, d[:min(16, len(d))])
+	}
+	return strings.Join(out, ", ")
 }
 
 func (p *prepared) planData(s *sheet, stats data.Stats) {

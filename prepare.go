@@ -20,7 +20,6 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
-	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
 
 // prepared is a run with everything that a node needs to lead it: data, suites and the submission.
@@ -36,6 +35,8 @@ type prepared struct {
 	store       string // of its checkpoints
 	order       data.Order
 	planned     []byte // what plan wrote, so that it measures once
+	after       string // the stage before, if what it makes is not there yet: then there is no identity
+	previous    string // what becomes of its adapter
 	closers     []io.Closer
 }
 
@@ -76,11 +77,11 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	for _, s := range config.Evaluate.Suites {
-		suite, err := openSuite(config, s, p.instruction, p.tok, cache, log)
+		suites, err := data.OpenSuites(s.Open(config.Train.MaxLength, p.instruction), p.tok, cache, log)
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
-		p.suites = append(p.suites, suite)
+		p.suites = append(p.suites, suites...)
 	}
 	return p, nil
 }
@@ -100,20 +101,6 @@ func (p *prepared) openModel(log *slog.Logger) error {
 	}
 	p.tok, err = tokenize.Open(p.config.Model.Path)
 	return err
-}
-
-// openSuite opens a suite as the run file describes it; instruction is the training queries' own.
-func openSuite(config *configs.Config, s evaluate.Suite, instruction string, tok data.Tokenizer, cache string, log *slog.Logger) (*data.Suite, error) {
-	c := data.SuiteConfig{
-		Path: s.Path, Name: s.Name, Split: s.Split, Instruction: s.Instruction, Document: s.Document, MaxLength: s.MaxLength,
-	}
-	if c.MaxLength == 0 {
-		c.MaxLength = config.Train.MaxLength
-	}
-	if c.Instruction == "" {
-		c.Instruction = instruction
-	}
-	return data.OpenSuite(c, tok, cache, log)
 }
 
 // identity returns what decides the run's result, as JSON and as a digest: model, data, loss, train and shards.

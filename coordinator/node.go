@@ -22,6 +22,8 @@ type Outcome struct {
 	State  fsm.Lifecycle
 	Reason string
 	Step   int64 // steps applied
+
+	Checkpoint, Manifest string // the checkpoint of that step, and its digest; "" if there is none
 }
 
 // Node is one coordinator: a Raft member, a NATS server, and, while it leads, the one that plans.
@@ -128,7 +130,11 @@ func (n *Node) outcome() Outcome {
 		return Outcome{}
 	}
 	r := runs[len(runs)-1]
-	return Outcome{r.State, r.Reason, r.Cursor}
+	o := Outcome{State: r.State, Reason: r.Reason, Step: r.Cursor}
+	if m := r.Manifest(r.Cursor); m != nil {
+		o.Checkpoint, o.Manifest = m.Path, m.Digest
+	}
+	return o
 }
 
 // State returns the committed state, which never changes: the ledger, checkpoints and evaluations of the run.
