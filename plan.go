@@ -9,6 +9,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
@@ -97,14 +98,23 @@ func (p *prepared) planModel(s *sheet, m *measured) {
 		}
 		trains = fmt.Sprintf("%s train (%.2f %%): LoRA of rank %d, alpha %g, dropout %g on %s",
 			count(m.trainable), 100*float64(m.trainable)/float64(m.total), l.Rank, l.Alpha, l.Dropout, targets)
+		if n := len(l.RankPattern) + len(l.AlphaPattern); n > 0 {
+			trains += fmt.Sprintf(", %s of its own for some", plural(n, "rank or alpha", "ranks and alphas"))
+		}
 	}
 	s.row("model", "%s parameters, %s", count(m.total), trains)
 	attention := c.Attention
 	if attention == "" {
 		attention = map[bool]string{true: "bidirectional", false: "causal"}[a.Bidirectional]
 	}
-	if c.EvalAttention != "" && c.EvalAttention != attention {
-		attention += " (evaluation: " + c.EvalAttention + ")"
+	if c.Attention == backbone.Annealed {
+		attention = fmt.Sprintf("causal, opened to bidirectional over %s,", plural(c.AnnealSteps, "step", "steps"))
+		if c.AnnealSteps > p.config.Train.Steps {
+			attention += " more than the run has,"
+		}
+	}
+	if e := c.Evaluation(); e != "" && e != c.Attention && e != attention {
+		attention += " (evaluation: " + e + ")"
 	}
 	pooling := strings.ReplaceAll(c.Pooling, "_", " ")
 	if c.PoolPrompt != nil && !*c.PoolPrompt {

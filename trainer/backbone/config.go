@@ -36,3 +36,14 @@ type LoRAConfig struct {
 	RankPattern  map[string]int     `yaml:"rank_pattern,omitempty" json:"rank_pattern,omitempty"`
 	AlphaPattern map[string]float64 `yaml:"alpha_pattern,omitempty" json:"alpha_pattern,omitempty"`
 }
+
+// Evaluation returns the attention that embeddings are made with outside of training; "" is the family's own.
+func (c *Config) Evaluation() string {
+	switch {
+	case c.EvalAttention != "":
+		return c.EvalAttention
+	case c.Attention == Annealed:
+		return Bidirectional // what it opens to
+	}
+	return c.Attention
+}

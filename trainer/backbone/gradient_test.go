@@ -49,6 +49,7 @@ func TestGradients(t *testing.T) {
 		{"patterns", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{
 			Rank: 4, Alpha: 8, Dropout: 0.1, RankPattern: map[string]int{"q_proj": 2, `layers\.1\.mlp\..*proj`: 6}, AlphaPattern: map[string]float64{"layers.0.self_attn.v_proj": 16},
 		}}, false},
+		{"annealed", backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 9, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, false},
 		{"full", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, PoolPrompt: &off}, false},
 		{"masked diffusion", backbone.Config{Preset: "tiny-diffusion"}, true},
 		{"causal", backbone.Config{Preset: "tiny-causal"}, true},

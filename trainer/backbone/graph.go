@@ -122,11 +122,18 @@ func (b *builder) layer(x *gorgonia.Node, i int) *gorgonia.Node {
 			qkv, b.weight(prefix+"qnorm"), b.weight(prefix+"knorm"))
 	}
 	qkv = b.Apply(ops.Rotary{Heads: a.Heads, KV: a.KV, HeadDim: a.HeadDim, Frequencies: a.Frequencies}, qkv, b.cu)
-	att := b.Apply(ops.Attention{Heads: a.Heads, KV: a.KV, HeadDim: a.HeadDim, Mask: b.mask(i)}, qkv, b.cu)
+	att := b.attention(ops.Attention{Heads: a.Heads, KV: a.KV, HeadDim: a.HeadDim, Mask: b.mask(i)}, qkv)
 	x = b.Apply(ops.Add{}, x, b.linear(att, prefix, i, 1, p))
 
 	gateup := b.linear(b.norm(x, prefix+"norm2"), prefix, i, 2, p)
 	return b.Apply(ops.Add{}, x, b.linear(b.Apply(ops.SwiGLU{}, gateup), prefix, i, 3, p))
+}
+
+func (b *builder) attention(spec ops.Attention, qkv *gorgonia.Node) *gorgonia.Node {
+	if spec.Mask.Anneal.Steps > 0 {
+		return b.Apply(spec, qkv, b.cu, b.step)
+	}
+	return b.Apply(spec, qkv, b.cu)
 }
 
 func (b *builder) mask(layer int) ops.Mask {
@@ -137,6 +144,8 @@ func (b *builder) mask(layer int) ops.Mask {
 	switch b.k.attention {
 	case Causal:
 		return ops.Mask{Causal: true, Window: window}
+	case Annealed:
+		return ops.Mask{Causal: true, Window: window, Anneal: ops.Anneal{Steps: b.m.config.AnnealSteps, Seed: b.m.options.Seed}}
 	case bidirectionalWindow:
 		return ops.Mask{Window: window}
 	default:

@@ -101,13 +101,14 @@ func (m *Model) check() error {
 	default:
 		return fmt.Errorf("model.pooling: %q, want %s, %s, %s or %s", m.config.Pooling, ops.Mean, ops.WeightedMean, ops.LastToken, ops.FirstToken)
 	}
-	for _, a := range []struct{ key, value string }{
-		{"attention", m.config.Attention},
-		{"eval_attention", m.config.EvalAttention},
-	} {
-		if !slices.Contains([]string{"", Causal, Bidirectional, bidirectionalWindow}, a.value) {
-			return fmt.Errorf("model.%s: %q, want %s or %s", a.key, a.value, Causal, Bidirectional)
-		}
+	c := &m.config
+	switch {
+	case !slices.Contains([]string{"", Causal, Bidirectional, Annealed, bidirectionalWindow}, c.Attention):
+		return fmt.Errorf("model.attention: %q, want %s, %s or %s", c.Attention, Causal, Bidirectional, Annealed)
+	case !slices.Contains([]string{"", Causal, Bidirectional, bidirectionalWindow}, c.EvalAttention):
+		return fmt.Errorf("model.eval_attention: %q, want %s or %s", c.EvalAttention, Causal, Bidirectional)
+	case (c.Attention == Annealed) != (c.AnnealSteps > 0):
+		return fmt.Errorf("model.anneal_steps: %d with model.attention: %q, want some steps for %s and 0 for others", c.AnnealSteps, c.Attention, Annealed)
 	}
 	if m.config.LoRA != nil {
 		return errors.Join(m.config.LoRA.check(), m.arch.checkPatterns(m.config.LoRA))
@@ -190,8 +191,8 @@ func (m *Model) Free() {
 // attention returns the mask of training or evaluation.
 func (m *Model) attention(training bool) string {
 	a := m.config.Attention
-	if !training && m.config.EvalAttention != "" {
-		a = m.config.EvalAttention
+	if !training {
+		a = m.config.Evaluation()
 	}
 	switch {
 	case a != "":

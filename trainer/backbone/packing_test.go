@@ -28,13 +28,19 @@ func sameBits(t *testing.T, what string, got, want []float32) {
 // TestPackingDoesNotShow embeds texts alone and packed, in any order, in arenas that other shapes have used, on one
 // thread and on two, with activations kept or not: rows have the same bits, dropout included.
 func TestPackingDoesNotShow(t *testing.T) {
-	const seed = 9
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
 	c := backbone.Config{
 		Path: filepath.Join(golden.Dir(t, "backbones"), "qwen2"), Attention: backbone.Bidirectional,
 		LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.3},
 	}
+	t.Run(c.Attention, func(t *testing.T) { packingDoesNotShow(t, c) })
+	c.Attention, c.AnnealSteps = backbone.Annealed, 11
+	t.Run(c.Attention, func(t *testing.T) { packingDoesNotShow(t, c) })
+}
+
+func packingDoesNotShow(t *testing.T, c backbone.Config) {
+	const seed = 9
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
 	one, two := model(t, device(t, 1), c, backbone.Options{Seed: 1}), model(t, device(t, 2), c, backbone.Options{Seed: 1})
 	for _, m := range []*backbone.Model{one, two} {
 		noise := gaussian(rand.New(rand.NewPCG(seed, 2)), len(m.Parameters()))

@@ -72,9 +72,7 @@ func (e *Encoder) openCheckpoint(ctx context.Context, dev engine.Device, o Optio
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	m := run.Model
-	if e.Attention = m.EvalAttention; e.Attention == "" {
-		e.Attention = m.Attention
-	}
+	e.Attention = m.Evaluation()
 	e.Pooling, e.PoolPrompt = m.Pooling, m.PoolPrompt == nil || *m.PoolPrompt
 	e.MaxLength, e.Prompts = run.MaxLength, run.Prompts
 	if m.LoRA == nil {

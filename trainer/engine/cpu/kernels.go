@@ -6,6 +6,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 	"github.com/counterpoint-ml/counterpoint/trainer/ops"
+	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
 
 // run makes a kernel of a function that cannot fail and needs nothing else.
@@ -160,16 +161,36 @@ func (d *Device) attention(spec ops.Spec) *engine.Kernel {
 			turn(p, floats(c.Out), floats(c.In[0]), ints(c.In[1]), simd.Heads{Query: s.Heads, KV: s.KV, Dim: s.HeadDim})
 		}, 0)
 	case ops.Attention:
-		h := simd.Heads{Query: s.Heads, KV: s.KV, Dim: s.HeadDim}
+		h, mask := simd.Heads{Query: s.Heads, KV: s.KV, Dim: s.HeadDim}, maskOf(s.Mask)
 		return run(func(c *engine.Call) {
-			simd.Attention(p, floats(c.Out), floats(c.Saved), floats(c.In[0]), ints(c.In[1]), h, simd.Mask(s.Mask), scale(s.HeadDim))
+			simd.Attention(p, floats(c.Out), floats(c.Saved), floats(c.In[0]), ints(c.In[1]), h, mask(c), scale(s.HeadDim))
 		})
 	case ops.AttentionGrad:
-		h := simd.Heads{Query: s.Heads, KV: s.KV, Dim: s.HeadDim}
+		h, mask := simd.Heads{Query: s.Heads, KV: s.KV, Dim: s.HeadDim}, maskOf(s.Mask)
 		return run(func(c *engine.Call) {
-			simd.AttentionBackward(p, floats(c.Out), floats(c.In[0]), floats(c.In[2]), floats(c.Read), floats(c.In[3]), ints(c.In[1]),
-				h, simd.Mask(s.Mask), scale(s.HeadDim))
+			out, dout := c.In[len(c.In)-2], c.In[len(c.In)-1]
+			simd.AttentionBackward(p, floats(c.Out), floats(c.In[0]), floats(out), floats(c.Read), floats(dout), ints(c.In[1]),
+				h, mask(c), scale(s.HeadDim))
 		})
 	}
 	return nil
+}
+
+// maskOf returns the mask of a call, whose third input is the step of one that anneals.
+func maskOf(m ops.Mask) func(c *engine.Call) simd.Mask {
+	fixed := simd.Mask{Causal: m.Causal, Window: m.Window}
+	if m.Anneal.Steps == 0 {
+		return func(*engine.Call) simd.Mask { return fixed }
+	}
+	key := philox.NewKey(m.Anneal.Seed, ops.AnnealSite)
+	return func(c *engine.Call) simd.Mask {
+		step := uint32(ints(c.In[2])[0])
+		open := m.Anneal.Open(int64(step))
+		if open == 256 {
+			return simd.Mask{}
+		}
+		annealed := fixed
+		annealed.Open, annealed.Key, annealed.Step = open, key, step
+		return annealed
+	}
 }

@@ -157,6 +157,17 @@ func cases() []testCase {
 				})
 			}
 		}
+		for _, window := range []int{0, 4} {
+			for _, step := range []int{0, 3, 60, 99} { // closed, almost, half and wholly open
+				add(at("Attention/annealed/%d/%d", window, step), func(r *rand.Rand) *problem {
+					s := ops.Attention{Heads: 4, KV: 2, HeadDim: 8, Mask: ops.Mask{Causal: true, Window: window, Anneal: ops.Anneal{Steps: 100, Seed: 77}}}
+					if step == 0 {
+						s.Mask.Anneal.Steps = 257
+					}
+					return newDraw(r, lens, 0).matrix(tokens, 64).cu().ints(1, func(int) int { return step }).of(s, refAttention(s))
+				})
+			}
+		}
 		for _, kind := range []ops.Pooling{ops.Mean, ops.WeightedMean, ops.LastToken, ops.FirstToken} {
 			add(at("Pool/%s", kind), func(r *rand.Rand) *problem {
 				return newDraw(r, lens, 0).matrix(tokens, 6).cu().ints(texts, func(b int) int { return r.IntN(lens[b]) }).

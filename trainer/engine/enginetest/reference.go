@@ -180,7 +180,14 @@ func refRotary(s ops.Rotary) func([]array) array {
 	}
 }
 
-func sees(m ops.Mask, i, j int32) bool {
+func sees(m ops.Mask, step, i, j int32) bool {
+	if a := m.Anneal; a.Steps > 0 {
+		words := philox.Block(philox.NewKey(a.Seed, ops.AnnealSite), philox.At(uint32(step), 0, uint32(i), uint32(j/16)))
+		share := min(1, float64(step+1)/float64(a.Steps))
+		if at := j % 16; float64(words[at/4]>>(8*(at%4))&255) < math.Floor(256*share) {
+			return true
+		}
+	}
 	switch {
 	case m.Causal:
 		return j <= i && (m.Window == 0 || i-j < int32(m.Window))
@@ -194,7 +201,10 @@ func refAttention(s ops.Attention) func([]array) array {
 	return func(x []array) array {
 		hd := s.HeadDim
 		y := zeros(x[0].shape[0], s.Heads*hd)
-		cu := x[1].i
+		cu, step := x[1].i, int32(0)
+		if len(x) > 2 {
+			step = x[2].i[0]
+		}
 		scale := 1 / math.Sqrt(float64(hd))
 		for b := range len(cu) - 1 {
 			p := make([]float64, cu[b+1]-cu[b])
@@ -205,7 +215,7 @@ func refAttention(s ops.Attention) func([]array) array {
 					top, sum := math.Inf(-1), 0.0
 					for j := range p {
 						p[j] = math.Inf(-1)
-						if sees(s.Mask, i-cu[b], int32(j)) {
+						if sees(s.Mask, step, i-cu[b], int32(j)) {
 							p[j] = scale * dot(q, x[0].row(int(cu[b]) + j)[k:k+hd])
 						}
 						top = math.Max(top, p[j])

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
 
 // Queries and keys are taken in tiles of 64 x 64 scores. The tile is kept transposed, S[key, query], so that the softmax
@@ -62,7 +63,7 @@ func (t tile) columns() int { return t.heads * (t.hi - t.lo) }
 func (t tile) limits(m Mask, lo, hi *[tileSize]int32) {
 	rows := t.hi - t.lo
 	for i := range rows {
-		a, b := m.bounds(t.lo+i, t.n)
+		a, b := m.closed(t.lo+i, t.n)
 		for h := range t.heads {
 			lo[h*rows+i], hi[h*rows+i] = int32(a), int32(b)
 		}
@@ -71,9 +72,39 @@ func (t tile) limits(m Mask, lo, hi *[tileSize]int32) {
 
 // masked says whether some column does not see all of the keys j0 .. j1.
 func (t tile) masked(m Mask, j0, j1 int) bool {
-	_, hi := m.bounds(t.lo, t.n)
-	lo, _ := m.bounds(t.hi-1, t.n)
+	_, hi := m.closed(t.lo, t.n)
+	lo, _ := m.closed(t.hi-1, t.n)
 	return lo > j0 || hi < j1
+}
+
+// mask hides the scores of keys j0 .. j0+keys, of which column c sees lo[c] .. hi[c] and what is open.
+func (t tile) mask(m Mask, s []float32, keys, j0 int, lo, hi *[tileSize]int32) {
+	if m.Open == 0 {
+		maskTile(s, tileSize, keys, t.columns(), j0, lo, hi)
+		return
+	}
+	rows := t.hi - t.lo
+	minusInf := float32(math.Inf(-1))
+	for i := range rows {
+		from, to := int(lo[i]), int(hi[i])
+		var words [4]uint32
+		drawn := -1
+		for j := j0; j < j0+keys; j++ {
+			if j >= from && j < to {
+				continue
+			}
+			if j>>4 != drawn {
+				drawn = j >> 4
+				words = philox.Block(m.Key, philox.At(m.Step, 0, uint32(t.lo+i), uint32(drawn)))
+			}
+			if int(words[j>>2&3]>>(j&3<<3)&255) < m.Open {
+				continue
+			}
+			for c := i; c < t.columns(); c += rows { // the heads that share the tile
+				s[(j-j0)*tileSize+c] = minusInf
+			}
+		}
+	}
 }
 
 // offsets are prefix sums of the tasks of each text, borrowed from a pool.
@@ -161,7 +192,7 @@ func attend(t tile, out, lse, qkv []float32, h Heads, m Mask, scale float32) {
 		scaleRows(v, pad, row[(h.Query+h.KV+t.kv)*d:], width, keys, d, one, 0)
 		multiply(keys, cols, d, k, pad, 1, qt, tileSize, s, tileSize, false)
 		if t.masked(m, j0, j0+keys) {
-			maskTile(s, tileSize, keys, cols, j0, &lo, &hi)
+			t.mask(m, s, keys, j0, &lo, &hi)
 		}
 		softmaxTile(s, tileSize, keys, cols, &top, &sum, &shrink)
 		if j0 > t.firstK {

@@ -166,7 +166,7 @@ func (g *gradient) tile(t tile, w *workspace, from, to int) {
 		multiply(keys, cols, d, k, pad, 1, w.qt, tileSize, w.s, tileSize, false)
 		multiply(keys, cols, d, v, pad, 1, w.dot, tileSize, w.dp, tileSize, false)
 		if t.masked(g.m, j0, j0+keys) {
-			maskTile(w.s, tileSize, keys, cols, j0, &lo, &hi)
+			t.mask(g.m, w.s, keys, j0, &lo, &hi)
 		}
 		gradTile(w.s, w.dp, tileSize, keys, cols, &lse, &delta)
 		multiply(keys, d, cols, w.s, tileSize, 1, w.do, pad, w.dv[j0*pad:], pad, true)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+	"github.com/counterpoint-ml/counterpoint/trainer/philox"
 )
 
 // attention64 is the definition, in float64, one query after another.
@@ -25,8 +26,10 @@ func attention64(qkv []float64, cu []int32, h Heads, m Mask, scale float64) (out
 				lo, hi := m.bounds(i, n)
 				total := 0.0
 				for j := lo; j < hi; j++ {
+					if scores[j] = 0; m.Open > 0 && !sees(m, i, j) {
+						continue
+					}
 					k := qkv[(start+j)*width+(h.Query+kv)*d:][:d]
-					scores[j] = 0
 					for e := range d {
 						scores[j] += scale * q[e] * k[e]
 					}
@@ -46,20 +49,32 @@ func attention64(qkv []float64, cu []int32, h Heads, m Mask, scale float64) (out
 	return out, lse
 }
 
-// The definition of Mask, key by key.
+// sees is the definition of Mask.
+func sees(m Mask, i, j int) bool {
+	if m.Open > 0 {
+		words := philox.Block(m.Key, philox.At(m.Step, 0, uint32(i), uint32(j/16)))
+		if at := j % 16; int(words[at/4]>>(8*(at%4))&255) < m.Open {
+			return true
+		}
+	}
+	switch {
+	case m.Causal:
+		return j <= i && (m.Window == 0 || i-j < m.Window)
+	case m.Window > 0:
+		return max(i-j, j-i) <= m.Window
+	}
+	return true
+}
+
+// Bounds leave no key out that is seen, and without Open let none in that is not.
 func TestMaskBounds(t *testing.T) {
-	for _, m := range []Mask{{}, {Causal: true}, {Causal: true, Window: 1}, {Causal: true, Window: 5}, {Window: 1}, {Window: 5}} {
+	for _, m := range []Mask{{}, {Causal: true}, {Causal: true, Window: 1}, {Causal: true, Window: 5}, {Window: 1}, {Window: 5}, {Causal: true, Open: 90}} {
 		for n := range 12 {
 			for i := range n {
 				lo, hi := m.bounds(i, n)
 				for j := range n {
-					want := true
-					if m.Causal {
-						want = j <= i && (m.Window == 0 || i-j < m.Window)
-					} else if m.Window > 0 {
-						want = max(i-j, j-i) <= m.Window
-					}
-					if got := lo <= j && j < hi; got != want {
+					want := sees(m, i, j)
+					if got := lo <= j && j < hi; got != want && !(got && m.Open > 0) {
 						t.Errorf("%+v: query %d of %d sees key %d: %v, want %v", m, i, n, j, got, want)
 					}
 				}
@@ -98,6 +113,9 @@ var attentionCases = []attentionCase{
 	{[]int{4097}, Heads{1, 1, 8}, Mask{Causal: true, Window: 100}}, // the backward cuts it in chunks
 	{[]int{1100, 3}, Heads{2, 1, 4}, Mask{Window: 40}},
 	{[]int{420}, Heads{1, 1, 128}, Mask{Causal: true, Window: 40}}, // keys beyond nearKeys
+	{[]int{1, 2, 7, 33, 80}, Heads{4, 2, 16}, Mask{Causal: true, Open: 100, Key: philox.Key{1, 2}, Step: 3}},
+	{[]int{3, 1, 0, 150}, Heads{2, 1, 8}, Mask{Causal: true, Window: 5, Open: 20, Key: philox.Key{3, 4}}},
+	{[]int{420}, Heads{1, 1, 128}, Mask{Causal: true, Open: 3, Key: philox.Key{5}, Step: 9}},
 }
 
 func wide(x []float32) []float64 {

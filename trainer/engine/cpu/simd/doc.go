@@ -12,7 +12,11 @@
 // Slices are row-major, lengths are checked, and destinations may be the sources where a comment says so.
 package simd
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/philox"
+)
 
 // Heads is the layout of a packed row q | k | v: (Query + 2*KV) * Dim floats. Query is a multiple of KV; query head h
 // reads key/value head h / (Query/KV).
@@ -23,13 +27,27 @@ func (h Heads) Width() int { return (h.Query + 2*h.KV) * h.Dim }
 
 // Mask says which keys j a query i sees within its text. Causal: j <= i, and with a window i - j < Window.
 // Bidirectional: all, and with a window |i - j| <= Window. Window 0 is none.
+//
+// Open lets some of the pairs through that the mask hides (ops.Anneal): those whose byte, j%16 of the block at (Step, 0, i,
+// j/16) under Key, is below Open, 0 being none and 256 all.
 type Mask struct {
 	Causal bool
 	Window int
+	Open   int
+	Key    philox.Key
+	Step   uint32
 }
 
-// bounds returns the keys [lo, hi) that query i of n sees.
+// bounds returns the keys [lo, hi) outside of which query i of n sees none.
 func (m Mask) bounds(i, n int) (lo, hi int) {
+	if m.Open > 0 {
+		return 0, n
+	}
+	return m.closed(i, n)
+}
+
+// closed is bounds without what is open besides.
+func (m Mask) closed(i, n int) (lo, hi int) {
 	lo, hi = 0, n
 	if m.Causal {
 		hi = i + 1
