@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
 	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
@@ -24,7 +25,7 @@ func TestSuitesOfOneFolder(t *testing.T) {
 	config.Train.MaxLength = 96
 	for i, prompted := range []bool{false, true} {
 		s := config.Evaluate.Suites[i]
-		suite, err := openSuite(config, s, "", tok, t.TempDir(), slog.New(slog.DiscardHandler))
+		suite, err := data.OpenSuite(s.Open(config.Train.MaxLength, ""), tok, t.TempDir(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 
 var (
 	runName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-	metric  = regexp.MustCompile(`^(ndcg|mrr|recall|map|p|r|success)(@[1-9][0-9]*)?$`)
+	metric  = regexp.MustCompile(`^(ndcg|mrr|recall|map|p|r|success)(@[1-9][0-9]*)?$|^(main_score|p-mrr|cosine_spearman|spearman|accuracy|f1|v_measure|max_ap)$`)
 )
 
 // check refuses combinations that cannot work. It runs only when every single value is sound.
@@ -44,7 +44,7 @@ func check(c *Config, m *merger) []Error {
 		}
 	}
 	if b := c.Checkpoint.Best; b != "" && !metric.MatchString(b) {
-		fail("checkpoint.best", "found %q; allowed: ndcg@k, mrr@k, recall@k, p@k, success@k, map, r@1, with k a number, such as ndcg@10", b)
+		fail("checkpoint.best", "found %q; allowed: ndcg@k, mrr@k, recall@k, success@k, map, r@1, p-mrr, cosine_spearman, accuracy, f1, v_measure, max_ap, main_score, with k a number, such as ndcg@10", b)
 	}
 	if l := c.Model.LoRA; l != nil {
 		for _, t := range l.Targets {
@@ -65,7 +65,7 @@ func check(c *Config, m *merger) []Error {
 		m.resolve(fmt.Sprintf("data[%d].path", i), &c.Data[i].Path)
 	}
 	for i := range c.Evaluate.Suites {
-		m.resolve(fmt.Sprintf("evaluate.suites[%d].path", i), &c.Evaluate.Suites[i].Path)
+		m.suite(i, &c.Evaluate.Suites[i])
 	}
 	errs := m.errs[had:]
 	m.errs = m.errs[:had]
