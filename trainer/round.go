@@ -27,6 +27,7 @@ type round struct {
 	tries Attempt
 	sum   *fixed.Sum // over the shards of added
 	added map[int]bool
+	fresh bool // nothing has been added: the values of sum are still those of the step before
 	lent  bool // Reduce has seen sum and others may still ask for it: it is copied before it changes
 }
 
@@ -93,13 +94,14 @@ func (r *round) attempt(ctx context.Context) (err error) {
 	if n := r.tries.Shards; n < 1 || n > fixed.MaxShards {
 		return fmt.Errorf("step %d, attempt %d: %d shards, want 1 to %d", r.step, r.tries.Number, n, fixed.MaxShards)
 	}
-	r.sum, r.lent = r.spare, false // the sum of the step before: that step is committed
-	r.sum.Reset(fixed.Exponents(r.tries.Maxima, r.offsets.Tensors(), r.tries.Shards))
+	r.sum, r.fresh, r.lent = r.spare, true, false // the sum of the step before: that step is committed
+	r.sum.Scale(fixed.Exponents(r.tries.Maxima, r.offsets.Tensors(), r.tries.Shards))
 	r.added = make(map[int]bool)
 	return nil
 }
 
-// backward is phase C of one shard, which joins the sum if the fleet accepts it.
+// backward is phase C of one shard. It joins the sum at once, in the pass that finds its maxima, and is taken out again if
+// the fleet refuses it.
 func (r *round) backward(ctx context.Context, shard *data.Shard) error {
 	r.shards[shard.Index] = shard
 	start := time.Now()
@@ -108,7 +110,15 @@ func (r *round) backward(ctx context.Context, shard *data.Shard) error {
 		return err
 	}
 	done := Done{Shard: shard.Index, Loss: loss, Tokens: shard.Tokens(), Maxima: make([]float32, r.offsets.Tensors())}
-	if !fixed.Maxima(done.Maxima, r.grad, r.offsets, r.pool.For) || math.IsNaN(loss) || math.IsInf(loss, 0) {
+	again, finite := r.added[shard.Index], false
+	if again {
+		finite = fixed.Maxima(done.Maxima, r.grad, r.offsets, r.pool.For)
+	} else {
+		r.own()
+		finite = r.sum.Accumulate(done.Maxima, r.grad, r.offsets, r.fresh, r.pool.For)
+		r.fresh, r.added[shard.Index] = false, true
+	}
+	if !finite || math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return r.fail(ctx, shard, r.culprit(loss))
 	}
 	done.Seconds = time.Since(start).Seconds()
@@ -116,8 +126,8 @@ func (r *round) backward(ctx context.Context, shard *data.Shard) error {
 	if err != nil {
 		return fmt.Errorf("step %d, shard %d, report: %w", r.step, shard.Index, err)
 	}
-	if accepted && !r.added[shard.Index] {
-		r.add(shard.Index, 1)
+	if !accepted && !again {
+		r.add(shard.Index, -1)
 	}
 	return nil
 }
@@ -160,18 +170,33 @@ func (r *round) predict(shard *data.Shard) contrastive.Prediction {
 
 // add adds the gradient in r.grad to the sum (sign 1), or takes it out (-1): exact, whichever came first.
 func (r *round) add(shard int, sign int64) {
-	if r.lent {
-		r.sum, r.lent = r.sum.Clone(), false
-	}
+	r.own()
+	r.begin()
 	r.pool.For((len(r.grad)+fixed.Block-1)/fixed.Block, func(i int) {
 		r.sum.QuantiseRange(r.grad, r.offsets, sign, i*fixed.Block, min((i+1)*fixed.Block, len(r.grad)))
 	})
 	r.added[shard] = sign > 0
 }
 
+// own makes a sum that others may still ask for this round's own before it changes.
+func (r *round) own() {
+	if r.lent {
+		r.sum, r.lent = r.sum.Clone(), false
+	}
+}
+
+// begin makes a sum of nothing really that.
+func (r *round) begin() {
+	if r.fresh {
+		clear(r.sum.Values)
+		r.fresh = false
+	}
+}
+
 // settle makes the sum that of exactly the shards that the closing names. A shard that another worker covers is
 // computed again and subtracted; one whose acceptance never arrived here is computed again and added.
 func (r *round) settle(closing Closing) error {
+	r.begin()
 	named := make(map[int]bool, len(closing.Shards))
 	for _, s := range closing.Shards {
 		named[s] = true

@@ -31,7 +31,7 @@ type Trainer struct {
 	maxima    []float32 // committed with step steps-1
 	tries     int32     // attempt committed with it
 
-	grad  []float32  // [P] of one shard
+	grad  []float32  // [P] of one shard; the model's own memory where the host sees that
 	spare *fixed.Sum // reused from step to step
 
 	subtracted int // shards computed again only to be taken out of a sum
@@ -89,7 +89,12 @@ func newTrainer(config Config, m model, dev engine.Device, o Options) (*Trainer,
 		return nil, fmt.Errorf("model has %d trainable values, its tensors %d", len(w), t.offsets.Size())
 	}
 	t.optimizer = optim.New(config.Optimizer, config.Steps, w, t.offsets, decay, o.Pool.For)
-	t.grad = make([]float32, len(w))
+	if m, ok := m.(interface{ Gradient() []float32 }); ok {
+		t.grad = m.Gradient()
+	}
+	if t.grad == nil {
+		t.grad = make([]float32, len(w))
+	}
 	t.spare = fixed.NewSum(make([]int32, len(t.params)), len(w))
 	return t, nil
 }
@@ -115,13 +120,13 @@ func (t *Trainer) apply(header data.Header, step int64, total *fixed.Sum, loss f
 	for _, n := range header.Tokens {
 		o.Tokens += int64(n)
 	}
-	o.Gradient = total.Digest(t.pool.For)
-	o.Norm = t.optimizer.Update(step, total)
+	u := t.optimizer.Update(step, total)
+	o.Norm, o.Gradient, o.Parameters = u.Norm, u.Gradient, u.Parameters
 	if err := t.model.Updated(); err != nil {
 		return Outcome{}, fmt.Errorf("apply step %d: %w", step, err)
 	}
 	t.steps, t.maxima, t.tries = step+1, o.Maxima, attempt
-	o.Step, o.Parameters = t.steps, t.optimizer.Digest()
+	o.Step = t.steps
 	return o, nil
 }
 

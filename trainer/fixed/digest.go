@@ -63,10 +63,18 @@ func (s *Sum) Digest(run func(n int, body func(i int))) string {
 		run = serial
 	}
 	leaves := make([]Leaf, (len(s.Values)+Block-1)/Block)
-	run(len(leaves), func(i int) {
-		values := s.Values[i*Block : min((i+1)*Block, len(s.Values))]
-		leaves[i].Write(Bytes(values))
-	})
+	run(len(leaves), func(i int) { leaves[i] = s.Leaf(i) })
+	return s.Root(leaves)
+}
+
+// Leaf is the hash of block i of the values.
+func (s *Sum) Leaf(i int) (l Leaf) {
+	l.Write(Bytes(s.Values[i*Block : min((i+1)*Block, len(s.Values))]))
+	return l
+}
+
+// Root is the digest of the leaves of all blocks.
+func (s *Sum) Root(leaves []Leaf) string {
 	before := []uint64{uint64(len(s.Exponents)), uint64(len(s.Values))}
 	for _, e := range s.Exponents {
 		before = append(before, uint64(e))

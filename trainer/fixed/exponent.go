@@ -77,19 +77,51 @@ func Maxima(out, g []float32, o Offsets, run func(n int, body func(i int))) (fin
 	if run == nil {
 		run = serial
 	}
-	tops := make([]atomic.Uint32, len(out))
+	t := make(tops, len(out))
 	run((len(g)+Block-1)/Block, func(i int) {
-		o.Pieces(i*Block, min((i+1)*Block, len(g)), func(t, lo, hi int) {
+		o.Pieces(i*Block, min((i+1)*Block, len(g)), func(tensor, lo, hi int) {
 			m, _ := simd.MaxAbs(g[lo:hi])
-			top := math.Float32bits(m) // without a sign, bit patterns are ordered as the numbers are
-			for old := tops[t].Load(); top > old && !tops[t].CompareAndSwap(old, top); old = tops[t].Load() {
-			}
+			t.raise(tensor, m)
 		})
 	})
+	return t.write(out)
+}
+
+// Accumulate adds g to s as Quantise does and writes what Maxima would, in one pass over g; with fresh, s is the sum of
+// nothing whatever its values are. After false, or if the maxima turn out to exceed their bounds, the values are of
+// no use.
+func (s *Sum) Accumulate(out, g []float32, o Offsets, fresh bool, run func(n int, body func(i int))) (finite bool) {
+	if run == nil {
+		run = serial
+	}
+	t := make(tops, len(out))
+	run((len(g)+Block-1)/Block, func(i int) {
+		lo, hi := i*Block, min((i+1)*Block, len(g))
+		if fresh {
+			clear(s.Values[lo:hi])
+		}
+		o.Pieces(lo, hi, func(tensor, lo, hi int) {
+			m, _ := simd.Quantise(s.Values[lo:hi], g[lo:hi], math.Ldexp(1, int(s.Exponents[tensor])))
+			t.raise(tensor, m)
+		})
+	})
+	return t.write(out)
+}
+
+// tops are maxima that several goroutines raise. Without a sign, bit patterns are ordered as the numbers are.
+type tops []atomic.Uint32
+
+func (t tops) raise(i int, m float32) {
+	top := math.Float32bits(m)
+	for old := t[i].Load(); top > old && !t[i].CompareAndSwap(old, top); old = t[i].Load() {
+	}
+}
+
+func (t tops) write(out []float32) (finite bool) {
 	finite = true
-	for t := range out {
-		out[t] = math.Float32frombits(tops[t].Load())
-		finite = finite && tops[t].Load() < math.Float32bits(float32(math.Inf(1)))
+	for i := range out {
+		out[i] = math.Float32frombits(t[i].Load())
+		finite = finite && t[i].Load() < math.Float32bits(float32(math.Inf(1)))
 	}
 	return finite
 }

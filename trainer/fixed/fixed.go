@@ -74,9 +74,12 @@ func (s *Sum) Clone() *Sum {
 
 // Reset makes s the sum of nothing under other exponents.
 func (s *Sum) Reset(exponents []int32) {
-	s.Exponents = append(s.Exponents[:0], exponents...)
+	s.Scale(exponents)
 	clear(s.Values)
 }
+
+// Scale sets other exponents and leaves the values as they are: of no use until Accumulate begins with fresh.
+func (s *Sum) Scale(exponents []int32) { s.Exponents = append(s.Exponents[:0], exponents...) }
 
 // Add adds o to s: exact, so in any order. The exponents must be equal.
 func (s *Sum) Add(o *Sum) error { return s.combine(o, 1) }

@@ -227,3 +227,29 @@ func TestDigestShowsEveryChange(t *testing.T) {
 		}
 	}
 }
+
+// Accumulate is Maxima and Quantise in one pass, whatever values a fresh sum had.
+func TestAccumulateIsMaximaAndQuantise(t *testing.T) {
+	r := random(t)
+	o := NewOffsets(3, Block+17, 0, 900)
+	g, maxima := gradients(r, o, 3, 0)
+	want := NewSum(Exponents(maxima, o.Tensors(), 3), o.Size())
+	got := want.Clone()
+	for i := range got.Values {
+		got.Values[i] = r.Int64()
+	}
+	for i, x := range g {
+		want.Quantise(x, o, 1)
+		a, b := make([]float32, o.Tensors()), make([]float32, o.Tensors())
+		if i == 2 {
+			x[Block] = float32(math.Inf(-1))
+		}
+		finite := got.Accumulate(a, x, o, i == 0, nil)
+		if wanted := Maxima(b, x, o, nil); finite != wanted || !slices.Equal(a, b) {
+			t.Errorf("Accumulate = %v %v, want %v %v", a, finite, b, wanted)
+		}
+		if i < 2 && !slices.Equal(got.Values, want.Values) {
+			t.Errorf("Accumulate of %d gradients differs from Quantise", i+1)
+		}
+	}
+}

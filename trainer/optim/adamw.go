@@ -57,9 +57,15 @@ func (a *AdamW) block(i int) (lo, hi int) {
 
 // Norm returns the global L2 norm of a total: float64 sums of squares of fixed blocks of its float32 values in
 // tensor order, added in a fixed tree.
-func (a *AdamW) Norm(total *fixed.Sum) float64 {
+func (a *AdamW) Norm(total *fixed.Sum) float64 { return a.norm(total, nil) }
+
+// norm is Norm; leaves, unless nil, are total's (fixed.Sum.Leaf), from the same pass over memory.
+func (a *AdamW) norm(total *fixed.Sum, leaves []fixed.Leaf) float64 {
 	sums := make([]float64, a.blocks())
 	a.run(len(sums), func(i int) {
+		if leaves != nil {
+			leaves[i] = total.Leaf(i)
+		}
 		lo, hi := a.block(i)
 		g := gradient(total, a.offsets, lo, hi)
 		sums[i] = simd.SumSquares(*g)
@@ -97,10 +103,20 @@ func (a *AdamW) Scalars(s int64, norm float64) simd.AdamWScalars {
 // Rate returns the learning rate of step s.
 func (a *AdamW) Rate(s int64) float64 { return a.config.Schedule.Rate(s, a.steps) }
 
-// Update applies step s (0-based) with the sum of all gradients. It returns the gradient's norm before clipping.
-func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
-	norm = a.Norm(total)
-	k := a.Scalars(s, norm)
+// Updated is what a step's update leaves behind.
+type Updated struct {
+	Norm       float64 // of the gradient, before clipping
+	Gradient   string  // digest of the total (fixed.Sum.Digest)
+	Parameters string  // AdamW.Digest after the update
+}
+
+// Update applies step s (0-based) with the sum of all gradients, in two passes over memory: norm and digest of the
+// total; update and digest of parameters and moments.
+func (a *AdamW) Update(s int64, total *fixed.Sum) (u Updated) {
+	leaves := make([]fixed.Leaf, a.blocks())
+	u.Norm = a.norm(total, leaves)
+	u.Gradient = total.Root(leaves)
+	k := a.Scalars(s, u.Norm)
 	a.run(a.blocks(), func(i int) {
 		lo, hi := a.block(i)
 		g := gradient(total, a.offsets, lo, hi)
@@ -112,8 +128,10 @@ func (a *AdamW) Update(s int64, total *fixed.Sum) (norm float64) {
 			simd.AdamW(nil, a.Weights[from:to], a.First[from:to], a.Second[from:to], (*g)[from-lo:to-lo], k)
 		})
 		scratch.Put(g)
+		leaves[i] = leaf(a.Weights, a.First, a.Second, i)
 	})
-	return norm
+	u.Parameters = fixed.Root(leaves, uint64(len(a.Weights)))
+	return u
 }
 
 // Digest returns the tree hash of the parameters and both moments, block by block.
@@ -126,11 +144,15 @@ func Digest(weights, first, second []float32, run Run) string {
 	}
 	size := len(weights)
 	leaves := make([]fixed.Leaf, (size+fixed.Block-1)/fixed.Block)
-	run(len(leaves), func(i int) {
-		lo, hi := i*fixed.Block, min((i+1)*fixed.Block, size)
-		for _, x := range [][]float32{weights, first, second} {
-			leaves[i].Write(fixed.Bytes(x[lo:hi]))
-		}
-	})
+	run(len(leaves), func(i int) { leaves[i] = leaf(weights, first, second, i) })
 	return fixed.Root(leaves, uint64(size))
+}
+
+// leaf is block i of the tree hash.
+func leaf(weights, first, second []float32, i int) (l fixed.Leaf) {
+	lo, hi := i*fixed.Block, min((i+1)*fixed.Block, len(weights))
+	for _, x := range [][]float32{weights, first, second} {
+		l.Write(fixed.Bytes(x[lo:hi]))
+	}
+	return l
 }

@@ -124,7 +124,11 @@ func TestAdamWGolden(t *testing.T) {
 		maxima = observed
 		total := fixed.NewSum(e, o.Size())
 		total.Quantise(g, o, 1)
-		norm, rate := a.Update(int64(s), total), a.Rate(int64(s))
+		u, rate := a.Update(int64(s), total), a.Rate(int64(s))
+		norm := u.Norm
+		if u.Gradient != total.Digest(nil) || u.Parameters != a.Digest() {
+			t.Fatalf("step %d: Update's digests are %s and %s, want %s and %s", s, u.Gradient, u.Parameters, total.Digest(nil), a.Digest())
+		}
 		if !near(norm, want.Norm, tolerance) || !near(rate, want.Rate, 1e-12) {
 			t.Errorf("step %d: norm, rate = %v, %v, want %v, %v", s, norm, rate, want.Norm, want.Rate)
 		}
@@ -216,7 +220,7 @@ func TestZeroGradientOnlyDecays(t *testing.T) {
 	w := []float32{2, -3}
 	o := fixed.NewOffsets(2)
 	a := New(Config{Schedule: Schedule{Peak: 0.5, Decay: Constant}, WeightDecay: 0.5, Clip: 1}, 1, w, o, []bool{true}, nil)
-	if norm := a.Update(0, fixed.NewSum(fixed.Exponents(nil, 1, 1), 2)); norm != 0 {
+	if norm := a.Update(0, fixed.NewSum(fixed.Exponents(nil, 1, 1), 2)).Norm; norm != 0 {
 		t.Errorf("norm = %v, want 0", norm)
 	}
 	if w[0] != 1.5 || w[1] != -2.25 {
