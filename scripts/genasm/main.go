@@ -32,5 +32,7 @@ func files() map[string]string {
 		"gen_pack_avx512_amd64.s":  pack512(),
 		"gen_pack_avx2_amd64.s":    pack256(),
 		"gen_probe_amd64.s":        probe(),
+		"gen_int8_avx512_amd64.s":  int512(),
+		"gen_int8_avx2_amd64.s":    int256(),
 	}
 }

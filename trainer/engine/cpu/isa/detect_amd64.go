@@ -13,3 +13,6 @@ func detect() Level {
 	}
 	return AVX2
 }
+
+// VNNI says whether the processor multiplies bytes (AVX-512 VNNI), and AVX512 is the level in use.
+func VNNI() bool { return cpu.X86.HasAVX512VNNI && Active() == AVX512 }
