@@ -16,6 +16,7 @@ type bpe struct {
 	unknown      int32            // -1 = unknown units are dropped, as the reference does
 	fuseUnknown  bool             // unknown units in a row give one token
 	whole        map[string]int32 // ignore_merges: a whole word that is a token wins; nil = off
+	wholeChars   *wholeChars      // nil: begin with bytes
 	cache        *wordCache
 	cacheableLen int
 }
@@ -43,7 +44,9 @@ func (m *bpe) encodeWord(dst []int32, w string) []int32 {
 		return append(dst, id)
 	}
 	start := len(dst)
-	if m.bytes != nil {
+	if m.wholeChars != nil {
+		dst = m.wholeChars.units(dst, m.bytes, w)
+	} else if m.bytes != nil {
 		dst = m.byteUnits(dst, w)
 	} else {
 		dst = m.charUnits(dst, w)
@@ -142,6 +145,24 @@ func (m *bpe) mergeShort(units []int32) int {
 	}
 }
 
+// mergeRanked merges a few units in place and returns how many are left and the highest rank of a merge.
+func (m *bpe) mergeRanked(units []int32) (left int, highest uint32) {
+	for {
+		best, at, result := uint32(noRank), -1, int32(-1)
+		for i := 0; i+1 < len(units); i++ {
+			if rank, id := m.merges.find(units[i], units[i+1]); rank < best {
+				best, at, result = rank, i, id
+			}
+		}
+		if at < 0 {
+			return len(units), highest
+		}
+		highest = max(highest, best)
+		units[at] = result
+		units = append(units[:at+1], units[at+2:]...)
+	}
+}
+
 // candidate is a possible merge of the unit at position at with its neighbour, as they were when it was found.
 type candidate struct {
 	rank        uint32
@@ -213,46 +234,69 @@ func (m *bpe) mergeLong(units []int32) int {
 	return left
 }
 
-// mergeTable maps a pair of ids to its rank and result: open addressing, never full.
+// mergeTable maps a pair of ids to its rank and result: open addressing, never full. A slot is the pair and the rank in
+// one word, since what merging costs is the memory that looking up pairs touches; most of them are not there, which a
+// bitmap tells first.
 type mergeTable struct {
-	slots []mergeSlot
-	shift uint
+	slots   []uint64 // left<<42 | right<<20 | rank, plus one, so that zero is an empty slot
+	shift   uint
+	maybe   []uint64 // bit of a pair's hash: some pair has it
+	bits    uint     // 64 - the logarithm of its bits
+	results []int32  // by rank
 }
 
-type mergeSlot struct {
-	pair   uint64 // left<<32 | right, plus one, so that zero is an empty slot
-	rank   uint32
-	result int32
-}
+const (
+	noRank = math.MaxUint32
 
-const noRank = math.MaxUint32
+	rankBits  = 20 // so at most 1,048,575 merges
+	idBits    = 22 // and ids below 4,194,304
+	maxMerges = 1<<rankBits - 1
+	maxID     = 1<<idBits - 1
+)
 
 func newMergeTable(count int) mergeTable {
 	bits := uint(4)
-	for 1<<bits < 2*count {
+	for 1<<bits < count+count/2 {
 		bits++
 	}
-	return mergeTable{slots: make([]mergeSlot, 1<<bits), shift: 64 - bits}
+	return mergeTable{slots: make([]uint64, 1<<bits), shift: 64 - bits, maybe: make([]uint64, 1<<(bits+3)/64), bits: 64 - bits - 3, results: make([]int32, count)}
 }
 
+func mergeKey(left, right int32) (key, hash uint64) {
+	key = uint64(uint32(left))<<(idBits+rankBits) | uint64(uint32(right))<<rankBits
+	hash = key >> rankBits * 0x9e3779b97f4a7c15
+	return key, hash ^ hash>>32*0x9e3779b97f4a7c15
+}
+
+// add puts a merge in; of two of the same pair the later one holds.
 func (t *mergeTable) add(left, right int32, rank uint32, result int32) {
-	pair := uint64(uint32(left))<<32 | uint64(uint32(right)) + 1
-	i := pair * 0x9e3779b97f4a7c15 >> t.shift
-	for t.slots[i].pair != 0 && t.slots[i].pair != pair {
+	key, hash := mergeKey(left, right)
+	t.maybe[hash>>t.bits>>6] |= 1 << (hash >> t.bits & 63)
+	i := hash >> t.shift
+	for t.slots[i] != 0 && (t.slots[i]-1)>>rankBits != key>>rankBits {
 		i = (i + 1) & uint64(len(t.slots)-1)
 	}
-	t.slots[i] = mergeSlot{pair, rank, result}
+	t.slots[i] = (key | uint64(rank)) + 1
+	t.results[rank] = result
 }
 
 func (t *mergeTable) find(left, right int32) (rank uint32, result int32) {
-	pair := uint64(uint32(left))<<32 | uint64(uint32(right)) + 1
-	for i := pair * 0x9e3779b97f4a7c15 >> t.shift; ; i = (i + 1) & uint64(len(t.slots)-1) {
-		s := &t.slots[i]
-		if s.pair == pair {
-			return s.rank, s.result
-		}
-		if s.pair == 0 {
+	key, hash := mergeKey(left, right)
+	if t.maybe[hash>>t.bits>>6]>>(hash>>t.bits&63)&1 == 0 {
+		return noRank, -1
+	}
+	return t.look(key, hash)
+}
+
+func (t *mergeTable) look(key, hash uint64) (rank uint32, result int32) {
+	for i := hash >> t.shift; ; i = (i + 1) & uint64(len(t.slots)-1) {
+		s := t.slots[i]
+		if s == 0 {
 			return noRank, -1
+		}
+		if s--; s>>rankBits == key>>rankBits {
+			rank = uint32(s & maxMerges)
+			return rank, t.results[rank]
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"sort"
 	"unicode/utf8"
 )
@@ -59,7 +58,7 @@ func (d *definition) build() (*Tokenizer, error) {
 func (d *definition) numberTokens(t *Tokenizer) error {
 	highest := int64(-1)
 	// Ids index the rows of an embedding table, so a far id is a fault of the file; the limit also bounds memory.
-	limit := min(8*int64(len(d.vocab)+len(d.added))+1<<16, math.MaxInt32)
+	limit := min(8*int64(len(d.vocab)+len(d.added))+1<<16, maxID)
 	check := func(token string, id int64) error {
 		if id < 0 || id >= limit {
 			return fmt.Errorf("token %q has the id %d, allowed are 0 to %d for %d tokens", token, id, limit-1, len(d.vocab)+len(d.added))
@@ -121,6 +120,9 @@ func (d *definition) buildAdded(t *Tokenizer) {
 }
 
 func (d *definition) buildModel(byteLevel bool) (*bpe, error) {
+	if len(d.merges) > maxMerges {
+		return nil, fmt.Errorf("model.merges: %d entries, at most %d are supported", len(d.merges), maxMerges)
+	}
 	m := &bpe{merges: newMergeTable(len(d.merges)), unknown: -1, fuseUnknown: d.fuseUnknown, cache: newWordCache(), cacheableLen: cacheWordLen}
 	vocab := func(token string) (int32, bool) { // without the added tokens
 		id, ok := d.vocab[token]
@@ -170,6 +172,9 @@ func (d *definition) buildModel(byteLevel bool) (*bpe, error) {
 			return nil, errors.New("model.byte_fallback together with ByteLevel is not supported")
 		}
 	}
+	if byteLevel {
+		m.wholeChars = d.wholeChars(m)
+	}
 	if d.ignoreMerges {
 		m.whole = make(map[string]int32, len(d.vocab))
 		for token, id := range d.vocab {
@@ -184,4 +189,27 @@ func (d *definition) buildModel(byteLevel bool) (*bpe, error) {
 		}
 	}
 	return m, nil
+}
+
+// wholeChars prepares byte-level merging to begin with characters.
+func (d *definition) wholeChars(m *bpe) *wholeChars {
+	tokens := map[string]int32{}
+	for token, id := range d.vocab {
+		if len(token) <= 2*utf8.UTFMax { // each byte is a visible character of at most two
+			if raw, ok := rawBytes(token); ok && len(raw) > 1 && len(raw) <= utf8.UTFMax {
+				tokens[raw] = int32(id)
+			}
+		}
+	}
+	merges := make([][2]string, len(d.merges))
+	for i, pair := range d.merges {
+		for j, part := range pair {
+			raw, ok := rawBytes(part)
+			if !ok {
+				raw = "" // no text can give it
+			}
+			merges[i][j] = raw
+		}
+	}
+	return newWholeChars(m, merges, tokens)
 }

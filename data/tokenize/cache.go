@@ -20,7 +20,7 @@ type cachedWord struct {
 
 const (
 	cacheSlots   = 1 << 15
-	cacheWordLen = 64 // bytes; longer words are rare and would fill memory
+	cacheWordLen = 40 // bytes; longer words are rare or do not recur, as in Chinese, and would take the place of others
 )
 
 func newWordCache() *wordCache {

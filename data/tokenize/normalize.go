@@ -2,6 +2,7 @@ package tokenize
 
 import (
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -76,11 +77,52 @@ func (lowercaseNormalizer) apply(s string) string {
 // (the stream-safe format), which no tokenizer does: pieces with long runs go through the definition instead.
 type formNormalizer norm.Form
 
+// inert are the characters of the basic plane that a form leaves as they are, whatever stands beside them: a text of
+// nothing else is normal. Looking them up is several times as fast as x/text's own check.
+type inert [1 << 16 / 64]uint64
+
+var inertByForm [norm.NFKD + 1]struct {
+	once sync.Once
+	set  inert
+}
+
+func inertCharacters(form norm.Form) *inert {
+	f := &inertByForm[form]
+	f.once.Do(func() {
+		for r := rune(0); r <= 0xffff; r++ {
+			c := string(r)
+			if p := form.PropertiesString(c); p.BoundaryBefore() && p.LeadCCC() == 0 && p.TrailCCC() == 0 && form.IsNormalString(c) {
+				f.set[r>>6] |= 1 << (r & 63)
+			}
+		}
+	})
+	return &f.set
+}
+
+// all reports whether s has inert characters only.
+func (c *inert) all(s string) bool {
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r > 0xffff || c[r>>6]>>(r&63)&1 == 0 {
+			return false
+		}
+		i += n
+	}
+	return true
+}
+
 // longRun is a number of code points below which 30 marks cannot occur: a code point decomposes to at most 4 marks.
 const longRun = 7
 
 func (n formNormalizer) apply(s string) string {
 	form := norm.Form(n)
+	if inertCharacters(form).all(s) {
+		return s
+	}
 	run := 0
 	ascii := true
 	for i := 0; i < len(s); {
