@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -139,4 +140,36 @@ func (p *prepared) adapterDigests() []string {
 		out = append(out, c.digest())
 	}
 	return out
+}
+
+// history tells of the runs that made what this one begins with, as JSON; nil if there are none.
+func (p *prepared) history() (json.RawMessage, error) {
+	m := p.config.Model
+	type origin struct{ dir, took string }
+	var from []origin
+	if m.Path != "" {
+		from = append(from, origin{m.Path, encode.TookWeights})
+	}
+	for _, dir := range m.Merge {
+		from = append(from, origin{dir, encode.TookMerged})
+	}
+	if m.Adapter != "" {
+		from = append(from, origin{m.Adapter, encode.TookContinued})
+	}
+	var all []encode.Ancestor
+	for _, o := range from {
+		before, err := encode.History(o.dir, o.took)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range before {
+			if !slices.ContainsFunc(all, func(b encode.Ancestor) bool { return a.Identity == b.Identity && a.Step == b.Step }) {
+				all = append(all, a)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(all)
 }

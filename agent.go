@@ -18,6 +18,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
+	"github.com/counterpoint-ml/counterpoint/trainer/encode"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 	"github.com/counterpoint-ml/counterpoint/worker"
@@ -217,6 +218,9 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 	}
 	if s.Files, err = tokenizerFiles(spec.Trainer.Model); err != nil {
 		return "", "", err
+	}
+	if len(spec.History) > 0 {
+		s.Files[encode.HistoryName] = spec.History
 	}
 	if s.Files[checkpoints.ModelConfigName], err = base.ConfigJSON(spec.Trainer.Model.Attention); err != nil {
 		return "", "", err

@@ -39,6 +39,9 @@ func (p *pipeline) run() error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("run folder: %w", err)
+	}
 	lock, err := consensus.Acquire(dir, version)
 	if err != nil {
 		return err

@@ -143,9 +143,13 @@ func (p *prepared) submission() (coordinator.Submission, error) {
 	if err != nil {
 		return coordinator.Submission{}, err
 	}
+	history, err := p.history()
+	if err != nil {
+		return coordinator.Submission{}, err
+	}
 	spec, err := json.Marshal(runSpec{
 		Trainer: p.config.Trainer(), Identity: settings, Adapters: p.adapterDigests(), Data: p.set.Digest(), Tokenizer: p.tok.Digest(), Kernels: p.config.Cluster.Kernels,
-		Prompt: p.prompt(),
+		Prompt: p.prompt(), History: history,
 	})
 	if err != nil {
 		return coordinator.Submission{}, err

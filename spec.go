@@ -28,6 +28,7 @@ type runSpec struct {
 	Tokenizer string          `json:"tokenizer"`
 	Kernels   string          `json:"kernels,omitempty"`
 	Prompt    prompt          `json:"prompt"`
+	History   json.RawMessage `json:"history,omitempty"` // the runs before this one, for its checkpoints
 }
 
 // prompt is how the run's texts were written, for whoever encodes with its checkpoint later.

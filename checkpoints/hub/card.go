@@ -27,8 +27,24 @@ type Card struct {
 	Family    string
 	Rows      [][2]string        // recipe: name and value
 	Data      []string           // sources
+	Stages    []CardStage        // the runs before, in their order
+	Stacked   int                // adapters that this one is made of; 0 or 1 = its own
 	Scores    map[string]float64 // of the last evaluation
 	Checks    []string           // what the export has compared
+}
+
+// CardStage is a run that made what the card's run, or another stage, began with.
+type CardStage struct {
+	Name string
+	Step int64
+	Took string // weights, merged, continued: what the next one took from it
+	Rows [][2]string
+	Data []string
+}
+
+// took says what the next run began with.
+var took = map[string]string{
+	"weights": "its weights were handed over", "merged": "its adapter was merged into the weights", "continued": "its adapter was trained on",
 }
 
 // Text returns the card as Markdown.
@@ -52,13 +68,25 @@ func (c *Card) Text() []byte {
 			fmt.Fprintf(&b, "| %s | %s |\n", r[0], strings.ReplaceAll(r[1], "|", `\|`))
 		}
 	}
-	table("Recipe", append([][2]string{{"base", c.base()}}, c.Rows...))
-	if len(c.Data) > 0 {
-		b.WriteString("\n## Data\n\n")
-		for _, d := range c.Data {
+	data := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "\n## %s\n\n", title)
+		}
+		for _, d := range lines {
 			fmt.Fprintf(&b, "- %s\n", d)
 		}
 	}
+	for i, s := range c.Stages {
+		title := fmt.Sprintf("Stage %d of %d: %s, step %d", i+1, len(c.Stages)+1, s.Name, s.Step)
+		table(title+"; "+took[s.Took], s.Rows)
+		data("Data of stage "+s.Name, s.Data)
+	}
+	recipe := "Recipe"
+	if n := len(c.Stages); n > 0 {
+		recipe = fmt.Sprintf("Recipe, stage %d of %d: %s", n+1, n+1, c.Name)
+	}
+	table(recipe, append([][2]string{{"base", c.base()}}, c.Rows...))
+	data("Data", c.Data)
 	var scores [][2]string
 	for name, v := range c.Scores {
 		scores = append(scores, [2]string{name, fmt.Sprintf("%.4f", v)})
@@ -98,6 +126,9 @@ func (c *Card) notes(b *strings.Builder) {
 	}
 	if !c.PoolPrompt {
 		b.WriteString("A text so short that it becomes one token with the prompt's end has nothing left to pool: sentence-transformers gives zeros, Counterpoint pools its last token.\n")
+	}
+	if c.Stacked > 1 {
+		fmt.Fprintf(b, "The adapter is %d adapters in one, over the base as it was: the run trained the last of them over weights with the others merged into them.\n", c.Stacked)
 	}
 	if c.OwnConfig {
 		b.WriteString("The base's config.json says otherwise: `config.json` of this folder has to be given to AutoModel, as above. A library that loads the folder by itself, without the base's name, does not do so and stops with an error.\n")

@@ -22,7 +22,8 @@ type Run struct {
 	BaseDigest string            // of the model folder that the run began with; "" of a preset
 	Spec       json.RawMessage   // everything
 
-	MergedDigests []string // of the adapters that were merged into the base before training
+	MergedDigests []string   // of the adapters that were merged into the base before training
+	History       []Ancestor // the runs that made what this one began with, in their order
 
 	dir string
 }
@@ -125,6 +126,9 @@ func ReadRun(dir string) (*Run, error) {
 	r := &Run{Manifest: m, Spec: state.Spec, Prompts: map[string]string{}, dir: dir}
 	if err := r.parse(); err != nil {
 		return nil, fmt.Errorf("%s: spec: %w", path, err)
+	}
+	if r.History, err = readHistory(dir); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	return r, nil
 }

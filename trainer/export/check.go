@@ -15,7 +15,7 @@ import (
 // as a query.
 func (x *exporter) check(ctx context.Context, dir string, r *Result) error {
 	o := encode.Options{}
-	if x.o.Format == hub.PEFTFormat {
+	if x.o.Format == hub.PEFTFormat && !x.ships {
 		o.Base = x.home // the name that is written may be one on the hub
 	}
 	written, err := encode.Open(ctx, dir, x.dev, o)

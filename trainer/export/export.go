@@ -107,6 +107,8 @@ type exporter struct {
 	sentence  hub.Sentence
 	causal    bool
 	own       bool   // an adapter's folder has a config.json
+	stacked   int    // adapters that the written one is made of; 0 = its own
+	ships     bool   // and its base: it exists nowhere else
 	config    []byte // config.json of the checkpoint
 }
 
@@ -154,12 +156,19 @@ func (x *exporter) open(ctx context.Context) error {
 	if x.home, err = x.run.BaseFolder(x.o.Base); err != nil {
 		return err
 	}
+	x.ships = x.home == "" || x.o.BaseName == "" && isCheckpoint(x.home)
 	_, merged, err := x.run.Merged(encode.Options{Base: x.o.Base})
 	if err != nil {
 		return err
 	}
 	x.weights = merged
 	return nil
+}
+
+// isCheckpoint reports whether a base is what an earlier run has made, and no model that others have too.
+func isCheckpoint(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, checkpoints.ManifestName))
+	return err == nil
 }
 
 func list(dir string) ([]string, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 )
 
-// baseFolder holds the base of an adapter over a preset, which exists nowhere else.
+// baseFolder holds the base of an adapter over a preset or over a checkpoint, which exists nowhere else.
 const baseFolder = "base"
 
 // write writes the folder without its card. All formats bear sentence-transformers' files, which say how texts become
@@ -73,24 +73,57 @@ func (x *exporter) tokenizer() (map[string][]byte, error) {
 	return hub.Tokenizer(files.Contents(), len(before)+len(after) > 0, x.sentence.MaxLength)
 }
 
-// writeAdapter writes an adapter over AutoModel, and the base beside it if that is a preset.
-func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Folder) error {
+// adapterTensors returns the adapter's tensors and its configuration. Of a run that merged others into its base first it
+// is all of them stacked, over the base as it was: PEFT has no word for a base with adapters merged into it.
+func (x *exporter) adapterTensors() ([]safetensors.Tensor, hub.AdapterConfig, error) {
+	l := x.run.Model.LoRA
+	c := hub.AdapterConfig{Base: x.baseName(), Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern}
+	if len(x.run.MergedDigests) > 0 {
+		return x.stack(c)
+	}
 	f, err := safetensors.Open(filepath.Join(x.reference.Dir, checkpoints.AdapterName))
 	if err != nil {
-		return err
+		return nil, c, err
 	}
 	defer f.Close()
 	var tensors []safetensors.Tensor
 	for _, name := range f.Names() {
 		values, err := f.Float32(nil, name)
 		if err != nil {
-			return err
+			return nil, c, err
 		}
 		info, _ := f.Info(name)
 		tensors = append(tensors, safetensors.Tensor{Name: name, Shape: info.Shape, Values: values})
 	}
-	l := x.run.Model.LoRA
-	c := hub.AdapterConfig{Base: x.baseName(), Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, RSLoRA: l.RSLoRA, RankPattern: l.RankPattern, AlphaPattern: l.AlphaPattern}
+	return tensors, c, nil
+}
+
+func (x *exporter) stack(c hub.AdapterConfig) ([]safetensors.Tensor, hub.AdapterConfig, error) {
+	chain, err := hub.OpenChain(x.reference.Dir)
+	if err != nil {
+		return nil, c, err
+	}
+	defer func() { _ = hub.CloseAll(chain) }() // read only
+	rank, modules, err := hub.Stack(chain)
+	if err != nil {
+		return nil, c, fmt.Errorf("%w: --format %s or %s", err, hub.SentenceFormat, hub.ModelFormat)
+	}
+	var tensors []safetensors.Tensor
+	for _, m := range modules {
+		tensors = append(tensors,
+			safetensors.Tensor{Name: "base_model.model." + m.Path + ".lora_A.weight", Shape: []int{rank, m.In}, Values: m.A},
+			safetensors.Tensor{Name: "base_model.model." + m.Path + ".lora_B.weight", Shape: []int{m.Out, rank}, Values: m.B})
+	}
+	x.stacked = len(chain)
+	return tensors, hub.AdapterConfig{Base: c.Base, Rank: rank, Alpha: float64(rank), Dropout: c.Dropout}, nil
+}
+
+// writeAdapter writes an adapter over AutoModel, and the base beside it if that exists nowhere else.
+func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Folder) error {
+	tensors, c, err := x.adapterTensors()
+	if err != nil {
+		return err
+	}
 	files, err := hub.AdapterFiles(tensors, c, hub.Whole(x.config))
 	if err != nil {
 		return err
@@ -107,29 +140,30 @@ func (x *exporter) writeAdapter(ctx context.Context, dir string, folder *hub.Fol
 	if x.own {
 		folder.Files[checkpoints.ModelConfigName] = config
 	}
-	if err := folder.Write(ctx, dir); err != nil || x.home != "" {
+	if err := folder.Write(ctx, dir); err != nil || !x.ships {
 		return err
 	}
-	preset, err := backbone.Load(backbone.Config{Preset: x.run.Model.Preset}, x.run.Seed)
+	base, err := backbone.Load(backbone.Config{Path: x.home, Preset: x.run.Model.Preset}, x.run.Seed)
 	if err != nil {
 		return err
 	}
-	weights, err := preset.Weights()
+	defer base.Close()
+	weights, err := base.Weights()
 	if err != nil {
 		return err
 	}
-	base := &hub.Folder{
+	below := &hub.Folder{
 		Files:   map[string][]byte{checkpoints.ModelConfigName: config},
 		Weights: &hub.Weights{Tensors: weights, Names: hub.Names(weights.Names(), false), DType: safetensors.F32, Shard: x.o.Shard},
 	}
-	return base.Write(ctx, filepath.Join(dir, baseFolder))
+	return below.Write(ctx, filepath.Join(dir, baseFolder))
 }
 
 // differs reports whether an adapter computes with another attention than its base's config.json says. Its folder then
 // has a config.json of its own, with which transformers and sentence-transformers refuse to load the folder by itself:
 // they would take the base's. Without it they find the base, and load both.
 func (x *exporter) differs() (bool, error) {
-	if x.home == "" {
+	if x.ships {
 		return false, nil // the base is written with this attention
 	}
 	a, err := backbone.ReadArchitecture(x.home)
@@ -141,7 +175,7 @@ func (x *exporter) baseName() string {
 	switch {
 	case x.o.BaseName != "":
 		return x.o.BaseName
-	case x.home == "":
+	case x.ships:
 		return baseFolder
 	default:
 		return x.home
@@ -182,6 +216,8 @@ func (x *exporter) card(r *Result) *hub.Card {
 		c.Base = x.o.BaseName
 	case lora && x.o.Format == hub.PEFTFormat:
 		c.Base = x.baseName()
+	case lora && x.ships && x.home != "":
+		c.Base = fmt.Sprintf("weights with the digest %.16s, of the run before", x.run.BaseDigest)
 	case lora && x.home != "":
 		c.Base = filepath.Base(x.home) // where it lies on this machine is nobody's business
 	case x.run.BaseDigest != "":
@@ -194,13 +230,22 @@ func (x *exporter) card(r *Result) *hub.Card {
 	if text, err := json.Marshal(x.run.Config); err == nil && json.Unmarshal(text, &recipe) == nil {
 		c.Rows = flatten(nil, "", recipe)
 	}
-	c.Data = x.sources()
+	c.Data = sources(x.run.Spec)
+	for _, a := range x.run.History {
+		stage := hub.CardStage{Name: a.Run, Step: a.Step, Took: a.Took, Data: sources(a.Settings)}
+		var settings struct{ Trainer any }
+		if json.Unmarshal(a.Settings, &settings) == nil {
+			stage.Rows = flatten(nil, "", settings.Trainer)
+		}
+		c.Stages = append(c.Stages, stage)
+	}
+	c.Stacked = x.stacked
 	c.Checks = append(c.Checks, fmt.Sprintf("This folder was read back before it was published: of %d texts, no value of an embedding differs by more than %.1g from the checkpoint's.", r.Texts, max(r.Difference, 1e-9)))
 	return c
 }
 
-// sources lists what the run has read.
-func (x *exporter) sources() []string {
+// sources lists what a run of those settings has read.
+func sources(settings json.RawMessage) []string {
 	var spec struct {
 		Data []struct {
 			Path, Instruction string
@@ -210,7 +255,7 @@ func (x *exporter) sources() []string {
 		}
 		Digest string `json:"data_digest"`
 	}
-	if json.Unmarshal(x.run.Spec, &spec) != nil { // of another version
+	if json.Unmarshal(settings, &spec) != nil { // of another version
 		return nil
 	}
 	var out []string
