@@ -1,35 +1,5 @@
 package evaluate
 
-// Exclude drops from each query's hits the documents listed for it, before any cut (BRIGHT's own procedure).
-// Ids that are not among the hits are ignored.
-func Exclude(run Run, excluded map[string][]string) Run {
-	out := Run{}
-	for query, hits := range run {
-		drop := map[string]bool{}
-		for _, d := range excluded[query] {
-			drop[d] = true
-		}
-		kept := make([]Hit, 0, len(hits))
-		for _, h := range hits {
-			if !drop[h.Document] {
-				kept = append(kept, h)
-			}
-		}
-		out[query] = kept
-	}
-	return out
-}
-
-// Cut keeps the best k hits of each query.
-func Cut(run Run, p Precision, k int) Run {
-	out := Run{}
-	for query, hits := range run {
-		ranked := Rank(hits, p)
-		out[query] = ranked[:min(k, len(ranked))]
-	}
-	return out
-}
-
 // PMRR is FollowIR's pairwise measure of how rankings follow a changed instruction. changed lists by query the
 // documents whose relevance changed; the ids in the runs are "<query>-og" and "<query>-changed". With the ranks
 // r0 (original) and r1 (changed), a missing document having rank length + 1:

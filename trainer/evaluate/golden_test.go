@@ -13,6 +13,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/golden"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate/metric"
 )
 
 const tolerance = 1e-9
@@ -133,10 +134,11 @@ func TestMeasuresGolden(t *testing.T) {
 		}
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			var want struct {
-				Float32 *expected      `json:"float32"`
-				Float64 *expected      `json:"float64"`
-				Same    bool           `json:"float64_same_as_float32"`
-				MTEB    map[string]any `json:"mteb"`
+				Float32 *expected                  `json:"float32"`
+				Float64 *expected                  `json:"float64"`
+				Same    bool                       `json:"float64_same_as_float32"`
+				MTEB    map[string]json.RawMessage `json:"mteb"`
+				ST      map[string]json.RawMessage `json:"sentence_transformers"`
 			}
 			decode(t, dir, "expected.json", &want)
 			run, qrels := load(t, dir, "run.txt", "qrels.txt")
@@ -146,64 +148,145 @@ func TestMeasuresGolden(t *testing.T) {
 			}
 			compare(t, "float64", run, qrels, Double, want.Float64)
 			compareMTEB(t, run, qrels, want.MTEB)
+			comparePerQuery(t, run, qrels, want.MTEB)
+			compareSentenceTransformers(t, run, qrels, want.ST)
 		})
 	}
 }
 
-// compareMTEB compares mteb's MRR, which orders float64 scores, query by query, and the means that it rounds to
-// five decimals.
-func compareMTEB(t *testing.T, run Run, qrels data.Qrels, mteb map[string]any) {
+// compareMTEB compares mteb's dictionary: means that it rounds to five decimals, mrr and nauc, which it does not.
+func compareMTEB(t *testing.T, run Run, qrels data.Qrels, mteb map[string]json.RawMessage) {
 	t.Helper()
-	per, ok := mteb["per_query_mrr_at_10"].(map[string]any)
-	if !ok || len(per) == 0 {
-		t.Error("expected.json has no per_query_mrr_at_10")
+	got := MTEB(run, qrels)
+	compared := 0
+	for name, raw := range mteb {
+		var want number
+		if err := json.Unmarshal(raw, &want); err != nil {
+			continue // per_query_*
+		}
+		within := 5e-6 + tolerance
+		switch {
+		case strings.HasPrefix(name, "nauc_"):
+			within = 1e-6
+		case strings.HasPrefix(name, "mrr_"):
+			within = tolerance
+		}
+		value, ok := got[name]
+		if compared++; !ok || !(math.Abs(value-float64(want)) <= within || math.IsNaN(value) && math.IsNaN(float64(want))) {
+			t.Errorf("mteb: %s = %v, want %v", name, value, want)
+		}
 	}
-	for query, want := range per {
-		if got := Judge(Rank(run[query], Double), qrels[query]).ReciprocalRank(10); math.Abs(got-want.(float64)) > tolerance {
+	if compared < 50 {
+		t.Errorf("expected.json has %d scores of mteb", compared)
+	}
+}
+
+// comparePerQuery compares mteb's values by query: mrr at 10, capped recall and holes.
+func comparePerQuery(t *testing.T, run Run, qrels data.Qrels, mteb map[string]json.RawMessage) {
+	t.Helper()
+	var mrr map[string]float64
+	var extra struct {
+		Queries   []string
+		RecallCap map[string][]*float64 `json:"recall_cap"`
+		Hole      map[string][]float64
+	}
+	for name, into := range map[string]any{"per_query_mrr_at_10": &mrr, "per_query_extra": &extra} {
+		if err := json.Unmarshal(mteb[name], into); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if len(mrr) == 0 || len(extra.RecallCap) == 0 || len(extra.Hole) == 0 {
+		t.Error("expected.json lacks values by query")
+	}
+	known := JudgedDocuments(qrels)
+	for query, want := range mrr {
+		if got := Judge(Rank(run[query], Double), qrels[query]).ReciprocalRank(10); math.Abs(got-want) > tolerance {
 			t.Errorf("mteb: mrr at 10 of %s = %v, want %v", query, got, want)
 		}
 	}
-	ours := map[string]string{"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
-	for name, value := range mteb {
-		theirs, k, found := strings.Cut(name, "_at_")
-		want, isNumber := value.(float64)
-		if ours[theirs] == "" || !found || !isNumber {
-			continue
+	for i, query := range extra.Queries {
+		ranked := Rank(run[query], Double)
+		r := Judge(ranked, qrels[query])
+		for at, want := range extra.RecallCap {
+			k, _ := strconv.Atoi(strings.TrimPrefix(at, "at_"))
+			got := r.CappedRecall(k)
+			if want[i] == nil && !math.IsNaN(got) || want[i] != nil && !(math.Abs(got-*want[i]) <= tolerance) {
+				t.Errorf("mteb: capped recall at %d of %s = %v, want %v", k, query, got, want[i])
+			}
 		}
-		got, _, err := Mean(run, qrels, Single, ours[theirs]+"_"+k, false)
-		if err != nil || math.Abs(got-want) > 5e-6+tolerance {
-			t.Errorf("mteb: %s = %v, %v, want %v", name, got, err, want)
+		for at, want := range extra.Hole {
+			k, _ := strconv.Atoi(strings.TrimPrefix(at, "at_"))
+			if got := Hole(ranked, k, known); math.Abs(got-want[i]) > tolerance {
+				t.Errorf("mteb: hole at %d of %s = %v, want %v", k, query, got, want[i])
+			}
 		}
+	}
+}
+
+func compareSentenceTransformers(t *testing.T, run Run, qrels data.Qrels, want map[string]json.RawMessage) {
+	t.Helper()
+	compared := 0
+	for measure, raw := range want {
+		var byCut map[string]number
+		if json.Unmarshal(raw, &byCut) != nil {
+			continue // queries
+		}
+		for cut, w := range byCut {
+			k, err := strconv.Atoi(cut)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compared++
+			if got := SentenceTransformers(run, qrels, k)[measure+"@"+cut]; !(math.Abs(got-float64(w)) <= tolerance) {
+				t.Errorf("sentence-transformers: %s@%s = %v, want %v", measure, cut, got, w)
+			}
+		}
+	}
+	if compared == 0 {
+		t.Error("expected.json has nothing of sentence-transformers")
 	}
 }
 
 func TestExcludeGolden(t *testing.T) {
 	for _, dir := range caseDirs(t, "excluded.json") {
-		var want struct {
-			Cut     int
-			None    expected `json:"none"`
-			Removed expected `json:"removed_before_cut"`
-		}
+		var want map[string]json.RawMessage
 		decode(t, dir, "expected.json", &want)
+		var cut int
+		if err := json.Unmarshal(want["cut"], &cut); err != nil {
+			t.Fatal(err)
+		}
 		var excluded map[string][]string
 		decode(t, dir, "excluded.json", &excluded)
 		run, qrels := load(t, dir, "run.txt", "qrels.txt")
-		compare(t, "none", Cut(run, Single, want.Cut), qrels, Single, &want.None)
-		compare(t, "removed before cut", Cut(Exclude(run, excluded), Single, want.Cut), qrels, Single, &want.Removed)
+		for _, name := range exclusions {
+			x, err := ParseExclusion(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var w expected
+			if err := json.Unmarshal(want[name], &w); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			compare(t, name, CutExcluding(run, excluded, x, Single, cut), qrels, Single, &w)
+		}
 	}
 }
 
 func TestPMRRGolden(t *testing.T) {
 	for _, dir := range caseDirs(t, "qrel_diff.json") {
 		var want struct {
-			PMRR     float64            `json:"p-MRR"`
-			PerQuery map[string]float64 `json:"per_query"`
+			PMRR     float64                    `json:"p-MRR"`
+			PerQuery map[string]float64         `json:"per_query"`
+			Original map[string]json.RawMessage `json:"og"`
+			Changed  map[string]json.RawMessage `json:"changed"`
 		}
 		decode(t, dir, "expected.json", &want)
 		var changed map[string][]string
 		decode(t, dir, "qrel_diff.json", &changed)
-		og, _ := load(t, dir, "run.og.txt", "qrels.og.txt")
-		next, _ := load(t, dir, "run.changed.txt", "qrels.changed.txt")
+		og, ogQrels := load(t, dir, "run.og.txt", "qrels.og.txt")
+		next, nextQrels := load(t, dir, "run.changed.txt", "qrels.changed.txt")
+		compareMTEB(t, og, ogQrels, want.Original)
+		compareMTEB(t, next, nextQrels, want.Changed)
 		got, per := PMRR(og, next, changed)
 		if math.Abs(got-want.PMRR) > tolerance || len(per) != len(want.PerQuery) {
 			t.Errorf("PMRR = %v of %d queries, want %v of %d", got, len(per), want.PMRR, len(want.PerQuery))
@@ -334,4 +417,66 @@ func FuzzReadRun(f *testing.F) {
 			t.Fatalf("ReadJudgments(%q) = %v, %v", text, qrels, err)
 		}
 	})
+}
+
+func TestRerankingGolden(t *testing.T) {
+	var want struct {
+		Queries []struct {
+			ID                 string    `json:"query_id"`
+			Query              []float32 `json:"query"`
+			Positive, Negative [][]float32
+			Documents          []string  `json:"doc_ids"`
+			Rounded            []float64 `json:"cosine_rounded_6"`
+			Expected           map[string]float64
+			Sklearn            map[string]float64
+		}
+		Expected map[string]float64
+	}
+	decode(t, filepath.Join(golden.Dir(t, "metrics"), "similarity"), "reranking.json", &want)
+	rows := func(list [][]float32) (r metric.Rows) {
+		for _, row := range list {
+			r.Width = len(row)
+			r.Data = append(r.Data, row...)
+		}
+		return r
+	}
+	var task Reranking
+	rounded := Run{}
+	for _, q := range want.Queries {
+		task.Pools = append(task.Pools, Pool{ID: q.ID, Query: q.Query, Positive: rows(q.Positive), Negative: rows(q.Negative)})
+		for i, id := range q.Documents {
+			rounded[q.ID] = append(rounded[q.ID], Hit{Document: id, Score: q.Rounded[i]})
+		}
+	}
+	run, qrels, err := task.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range want.Queries {
+		for i, h := range run[q.ID] {
+			if h.Document != q.Documents[i] || math.Abs(h.Score-q.Rounded[i]) > 1e-6 {
+				t.Errorf("%s: document %d = %v, want %s of %v", q.ID, i, h, q.Documents[i], q.Rounded[i])
+			}
+		}
+		r := Judge(Rank(rounded[q.ID], Single), qrels[q.ID])
+		for name, w := range q.Expected {
+			if got, err := r.Measure(name); err != nil || math.Abs(got-w) > tolerance {
+				t.Errorf("%s: %s = %v, %v, want %v", q.ID, name, got, err, w)
+			}
+		}
+		var scores []float64
+		var labels []int
+		for _, h := range rounded[q.ID] {
+			scores, labels = append(scores, h.Score), append(labels, qrels[q.ID][h.Document])
+		}
+		if got := metric.Divide(scores, labels).AP; math.Abs(got-q.Sklearn["ap"]) > tolerance {
+			t.Errorf("%s: AP with ties as blocks = %v, want %v", q.ID, got, q.Sklearn["ap"])
+		}
+	}
+	got := MTEB(rounded, qrels)
+	for name, ours := range map[string]string{"map": "map_at_1000", "mrr_at_10": "mrr_at_10", "ndcg_at_10": "ndcg_at_10"} {
+		if math.Abs(got[ours]-want.Expected[name]) > tolerance {
+			t.Errorf("%s = %v, want %v", ours, got[ours], want.Expected[name])
+		}
+	}
 }

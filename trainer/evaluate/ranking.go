@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -42,211 +41,70 @@ func (p Precision) compare(a, b Hit) int {
 
 // Rank returns the hits best first, as a new slice.
 func Rank(hits []Hit, p Precision) []Hit {
-	out := slices.Clone(hits)
-	slices.SortFunc(out, p.compare)
+	if ranked := rank(hits, p); len(ranked) > 0 && &ranked[0] != &hits[0] {
+		return ranked
+	}
+	return slices.Clone(hits)
+}
+
+// rank is Rank without a copy of hits that are in order, as those of run files mostly are.
+func rank(hits []Hit, p Precision) []Hit {
+	i := 1
+	for i < len(hits) && p.compare(hits[i-1], hits[i]) <= 0 {
+		i++
+	}
+	if i >= len(hits) {
+		return hits
+	}
+	if p == Double || uint64(len(hits)) > math.MaxUint32 {
+		out := slices.Clone(hits)
+		slices.SortFunc(out, p.compare)
+		return out
+	}
+	// Sorting integers (the score, so that greater is first, and the place) is several times as fast as sorting hits.
+	keys := make([]uint64, len(hits))
+	for i, h := range hits {
+		keys[i] = uint64(^ascending(float32(h.Score)))<<32 | uint64(i)
+	}
+	slices.Sort(keys)
+	out := make([]Hit, len(hits))
+	for i, k := range keys {
+		out[i] = hits[uint32(k)]
+	}
+	for lo := 0; lo < len(keys); {
+		hi := lo + 1
+		for hi < len(keys) && keys[hi]>>32 == keys[lo]>>32 {
+			hi++
+		}
+		if hi-lo > 1 {
+			slices.SortFunc(out[lo:hi], func(a, b Hit) int { return strings.Compare(b.Document, a.Document) })
+		}
+		lo = hi
+	}
 	return out
 }
 
-// unjudged is the grade of a retrieved document that has no judgment.
-const unjudged = math.MinInt
-
-// Ranking is a query's ranked documents as its judgments see them. A document is relevant when its grade is at
-// least 1. All measures are 0 where no document is relevant.
-type Ranking struct {
-	grades     []int // by rank; unjudged where there is no judgment
-	ideal      []int // all positive grades, best first
-	irrelevant int   // judged documents with grade 0
-}
-
-// Judge looks up the grades of a query's ranked hits.
-func Judge(ranked []Hit, judged map[string]int) Ranking {
-	r := Ranking{grades: make([]int, len(ranked))}
-	for i, h := range ranked {
-		r.grades[i] = unjudged
-		if grade, ok := judged[h.Document]; ok {
-			r.grades[i] = grade
-		}
+// ascending maps numbers to integers in the same order; -0 and 0 to the same.
+func ascending(v float32) uint32 {
+	b := math.Float32bits(v + 0) // -0 + 0 = 0
+	if b>>31 != 0 {
+		return ^b
 	}
-	for _, grade := range judged {
-		switch {
-		case grade > 0:
-			r.ideal = append(r.ideal, grade)
-		case grade == 0:
-			r.irrelevant++
-		}
-	}
-	slices.SortFunc(r.ideal, func(a, b int) int { return b - a })
-	return r
-}
-
-// cut returns the first k grades; k = 0 is all.
-func cut(grades []int, k int) []int {
-	if k > 0 && k < len(grades) {
-		return grades[:k]
-	}
-	return grades
-}
-
-// dcg is sum gain_i / log2(i+1), i from 1, with linear gain.
-func dcg(grades []int) float64 {
-	sum := 0.0
-	for i, g := range grades {
-		if g > 0 {
-			sum += float64(g) / math.Log2(float64(i+2))
-		}
-	}
-	return sum
-}
-
-// NDCG returns the DCG of the first k over that of the ideal list of all judged documents; k = 0 is uncut.
-func (r Ranking) NDCG(k int) float64 {
-	if len(r.ideal) == 0 {
-		return 0
-	}
-	return dcg(cut(r.grades, k)) / dcg(cut(r.ideal, k))
-}
-
-// found counts the relevant documents among the first k.
-func (r Ranking) found(k int) int {
-	n := 0
-	for _, g := range cut(r.grades, k) {
-		if g > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-func (r Ranking) ofRelevant(x float64) float64 {
-	if len(r.ideal) == 0 {
-		return 0
-	}
-	return x / float64(len(r.ideal))
-}
-
-// AveragePrecision returns 1/R sum over relevant i <= k of P@i; k = 0 is uncut.
-func (r Ranking) AveragePrecision(k int) float64 {
-	sum, n := 0.0, 0
-	for i, g := range cut(r.grades, k) {
-		if g > 0 {
-			n++
-			sum += float64(n) / float64(i+1)
-		}
-	}
-	return r.ofRelevant(sum)
-}
-
-// ReciprocalRank returns 1/rank of the first relevant document among the first k, else 0; k = 0 is uncut.
-func (r Ranking) ReciprocalRank(k int) float64 {
-	for i, g := range cut(r.grades, k) {
-		if g > 0 {
-			return 1 / float64(i+1)
-		}
-	}
-	return 0
-}
-
-// Recall returns the share of all relevant documents that are among the first k.
-func (r Ranking) Recall(k int) float64 { return r.ofRelevant(float64(r.found(k))) }
-
-// Precision returns the share of relevant documents among k ranks, filled or not.
-func (r Ranking) Precision(k int) float64 { return float64(r.found(k)) / float64(k) }
-
-// RPrecision returns Precision(R).
-func (r Ranking) RPrecision() float64 {
-	if len(r.ideal) == 0 {
-		return 0
-	}
-	return r.Precision(len(r.ideal))
-}
-
-// Success returns 1 if one of the first k documents is relevant, else 0.
-func (r Ranking) Success(k int) float64 { return float64(min(1, r.found(k))) }
-
-// BPref returns 1/R sum over relevant retrieved of 1 - min(n, R) / min(N, R), with n judged non-relevant (grade
-// 0) ranked above and N in all.
-func (r Ranking) BPref() float64 {
-	sum, above := 0.0, 0
-	relevant := len(r.ideal)
-	for _, g := range r.grades {
-		switch {
-		case g > 0 && above == 0:
-			sum++
-		case g > 0:
-			sum += 1 - float64(min(above, relevant))/float64(min(r.irrelevant, relevant))
-		case g == 0:
-			above++
-		}
-	}
-	return r.ofRelevant(sum)
-}
-
-// Measure returns a measure by trec_eval's name: ndcg, ndcg_cut_10, map, map_cut_10, recip_rank, mrr_10,
-// recall_10, P_10, success_10, Rprec, bpref, num_ret, num_rel, num_rel_ret.
-func (r Ranking) Measure(name string) (float64, error) {
-	switch name {
-	case "ndcg":
-		return r.NDCG(0), nil
-	case "map":
-		return r.AveragePrecision(0), nil
-	case "recip_rank":
-		return r.ReciprocalRank(0), nil
-	case "Rprec":
-		return r.RPrecision(), nil
-	case "bpref":
-		return r.BPref(), nil
-	case "num_ret":
-		return float64(len(r.grades)), nil
-	case "num_rel":
-		return float64(len(r.ideal)), nil
-	case "num_rel_ret":
-		return float64(r.found(0)), nil
-	}
-	at := strings.LastIndexByte(name, '_')
-	k, err := strconv.Atoi(name[at+1:])
-	if at < 0 || err != nil || k < 1 {
-		return 0, fmt.Errorf("measure %q is not known", name)
-	}
-	switch name[:at] {
-	case "ndcg_cut":
-		return r.NDCG(k), nil
-	case "map_cut":
-		return r.AveragePrecision(k), nil
-	case "mrr":
-		return r.ReciprocalRank(k), nil
-	case "recall":
-		return r.Recall(k), nil
-	case "P":
-		return r.Precision(k), nil
-	case "success":
-		return r.Success(k), nil
-	}
-	return 0, fmt.Errorf("measure %q is not known", name)
+	return b | 1<<31
 }
 
 // Mean averages a measure over the queries that are in the run and in the judgments, those without a relevant
 // document included; complete divides by all judged queries instead (trec_eval -c). n is the divisor.
 func Mean(run Run, qrels data.Qrels, p Precision, name string, complete bool) (mean float64, n int, err error) {
-	sum := 0.0
-	for _, query := range sortedKeys(qrels) {
-		hits, ok := run[query]
-		if !ok {
-			if complete {
-				n++
-			}
-			continue
-		}
-		n++
-		value, err := Judge(Rank(hits, p), qrels[query]).Measure(name)
-		if err != nil {
-			return 0, 0, err
-		}
-		sum += value
+	measures, err := ParseMeasures(name)
+	if err != nil {
+		return 0, 0, err
 	}
-	if n == 0 {
-		return 0, 0, nil
+	if len(measures) != 1 || measures[0].define.summary != average {
+		return 0, 0, fmt.Errorf("measure %q is not one mean", name)
 	}
-	return sum / float64(n), n, nil
+	r := Evaluation{Precision: p, Complete: complete}.Score(run, qrels, measures)
+	return r.Summary[0], r.Divisor, nil
 }
 
 // sortedKeys fixes the order of sums: they may not depend on the order of a map.
