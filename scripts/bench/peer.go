@@ -20,6 +20,7 @@ type outcome struct {
 	Bar, Goal float64
 	Verdict   string
 	Memory    [2]float64 // peak bytes of ours and of the peer
+	Unit      string
 }
 
 // peer measures the rows and prints the table. A row that cannot be measured does not stop the others.
@@ -40,22 +41,22 @@ func peer(o options) error {
 		progress("%s: %.2fx, %s; %.0f s", row.name, out.Summary.Ratio, out.Verdict, time.Since(begin).Seconds())
 		all = append(all, out)
 	}
-	alone, err := o.alone()
-	errs = errors.Join(errs, err)
-	table := [][]string{{"row", "ours, tokens/s", "torch, tokens/s", "torch --compile", "ratio, median (range; pairs)", "ours, % of FMA peak", "FMA peak now", "bar", ""}}
+	others, err := o.fights()
+	all, errs = append(all, others...), errors.Join(errs, err)
+	table := [][]string{{"row", "ours", "peer", "torch --compile", "ratio, median (range; pairs)", "ours, % of FMA peak", "FMA peak now", "bar", ""}}
 	for _, r := range all {
 		table = append(table, r.cells())
+		if r.Name == memoryRow && r.Memory[1] > 0 {
+			table = append(table, r.memory())
+		}
 	}
-	for _, f := range alone {
-		table = append(table, []string{f.Name, f.Value, "", "", "", "", "", f.Bar, verdict(f.Met)})
-	}
-	return errors.Join(o.write(table, map[string]any{"rows": all, "alone": alone}), errs)
+	return errors.Join(o.write(table, all), errs)
 }
 
 // alternate measures A, B, A, B: ours, the peer. The first round tries every variant of the peer; those within a tenth
 // of the fastest go on.
 func (o options) alternate(row peerRow) (outcome, error) {
-	out := outcome{Name: row.name, Bar: row.bar, Goal: row.goal}
+	out := outcome{Name: row.name, Bar: row.bar, Goal: row.goal, Unit: "tokens/s"}
 	steps := row.steps
 	if o.steps > 0 {
 		steps = o.steps
@@ -153,18 +154,46 @@ func (r *outcome) settle(row peerRow, v variant, pairs []pair) {
 	}
 }
 
+// memoryRow is the row whose peak memory has a bar: at most half of the peer's.
+const memoryRow = "smollm2 LoRA"
+
+func (r outcome) memory() []string {
+	ratio := r.Memory[0] / r.Memory[1]
+	return []string{
+		r.Name + ", peak memory of the process", fmt.Sprintf("%.2f GB", r.Memory[0]/1e9), fmt.Sprintf("%.2f GB", r.Memory[1]/1e9), "",
+		fmt.Sprintf("%.2f", ratio), "", "", "<= 0.5x (goal 1.2 GB)", verdict(ratio <= 0.5),
+	}
+}
+
 func (r outcome) cells() []string {
 	s := r.Summary
-	compiled, bar := "", ""
+	compiled, bar, share := "", "", ""
 	if r.Compiled > 0 {
-		compiled = fmt.Sprintf("%.0f", r.Compiled)
+		compiled = amount(r.Compiled)
 	}
 	if r.Bar > 0 {
-		bar = fmt.Sprintf(">= %.1fx (goal %.1fx)", r.Bar, r.Goal)
+		bar = fmt.Sprintf(">= %.1fx", r.Bar)
+	}
+	if r.Goal > 0 {
+		bar += fmt.Sprintf(" (goal %.1fx)", r.Goal)
+	}
+	if s.Share > 0 {
+		share = fmt.Sprintf("%.0f %%", s.Share)
 	}
 	return []string{
-		r.Name, fmt.Sprintf("%.0f", s.Ours), fmt.Sprintf("%.0f (%s)", s.Peer, r.Layout), compiled,
+		r.Name, amount(s.Ours) + " " + r.Unit, fmt.Sprintf("%s (%s)", amount(s.Peer), r.Layout), compiled,
 		fmt.Sprintf("%.2f (%.2f - %.2f; %d of %d)", s.Ratio, s.Least, s.Most, s.Pairs, len(r.Pairs)),
-		fmt.Sprintf("%.0f %%", s.Share), fmt.Sprintf("%.0f GFLOP/s", s.Peak), bar, r.Verdict,
+		share, fmt.Sprintf("%.0f GFLOP/s", s.Peak), bar, r.Verdict,
 	}
+}
+
+// amount writes a rate with three digits at least.
+func amount(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
