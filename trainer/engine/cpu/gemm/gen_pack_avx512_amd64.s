@@ -316,6 +316,53 @@ next:
 	VZEROUPPER
 	RET
 
+// func strips512(dst unsafe.Pointer, step int, src unsafe.Pointer, lds, k, n, before, last int)
+// (dst + j/12*step)[p][j%12] = src[p][j] of n strips; step and lds in bytes; before and last are the columns
+// that may be loaded for the last two strips, as masks
+TEXT ·strips512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ step+8(FP), R11
+	MOVQ src+16(FP), SI
+	MOVQ lds+24(FP), R9
+	MOVQ k+32(FP), R10
+	MOVQ n+40(FP), R12
+	MOVQ before+48(FP), AX
+	KMOVW AX, K2
+	MOVQ last+56(FP), AX
+	KMOVW AX, K1
+	LEAQ (R9*8), R13
+row:
+	MOVQ SI, AX
+	MOVQ DI, BX
+	MOVQ R12, DX
+	SUBQ $2, DX
+	JLT last
+	JEQ before
+whole:
+	PREFETCHT0 (AX)(R13*1)
+	VMOVUPS (AX), Z0
+	VMOVUPS Z0, (BX)
+	ADDQ $48, AX
+	ADDQ R11, BX
+	DECQ DX
+	JNE whole
+before:
+	PREFETCHT0 (AX)(R13*1)
+	VMOVUPS.Z (AX), K2, Z0
+	VMOVUPS Z0, (BX)
+	ADDQ $48, AX
+	ADDQ R11, BX
+last:
+	PREFETCHT0 (AX)(R13*1)
+	VMOVUPS.Z (AX), K1, Z0
+	VMOVUPS Z0, (BX)
+	ADDQ R9, SI
+	ADDQ $48, DI
+	DECQ R10
+	JNE row
+	VZEROUPPER
+	RET
+
 // func widen512(dst, src unsafe.Pointer, n int)
 // dst float32[n], src bfloat16[n]; n is a multiple of 32
 TEXT ·widen512(SB), NOSPLIT, $0-24

@@ -25,6 +25,7 @@ const (
 	blockMax = 3 << 17 // floats of B packed at a time: half as much again as the L2 cache of a core (measured best)
 	widthMax = 1 << 12 // most columns of a tile
 	rowsMax  = 12      // most rows of a strip, over all kernels
+	together = 8       // strips of a transposed A that are packed together
 	farAway  = 1 << 20 // floats of a matrix that is read from memory rather than from a cache
 	turnRows = 16      // columns of a C that is computed transposed, at most
 )
@@ -65,7 +66,7 @@ func aligned(n int) []float32 {
 
 // scratch is the packing space of one goroutine's tile.
 type scratch struct {
-	a []float32 // one strip of A, [depthMax][rows], and room for a store past its end
+	a []float32 // strips of A, [depthMax][rows] each, and room for a store past the end
 	b []float32 // one block of B, panels of [depthMax][panel]
 	c []float32 // one tile of Cᵀ, of at most turnRows x widthMax
 
@@ -82,7 +83,7 @@ func getScratch() *scratch {
 		return s
 	default:
 		return &scratch{
-			a: aligned(depthMax*rowsMax + 16), b: aligned(blockMax),
+			a: aligned(together * (depthMax*rowsMax + 16)), b: aligned(blockMax),
 			c: aligned(turnRows * blockMax / 64),
 		}
 	}
@@ -162,6 +163,7 @@ func (j *job) tile(i int) {
 	step := depth(j.k)
 	packA := j.packsA(cols)
 	strips := (rows + j.stripRows(packA) - 1) / j.stripRows(packA)
+	many := packA && j.transA && j.stripRows(packA) == rowsMax
 	st := strip{alpha: j.alpha, beta: j.beta, n: cols}
 	if j.lo > 0 {
 		st.beta = 1
@@ -185,8 +187,13 @@ func (j *job) tile(i int) {
 		r0 := 0
 		for q := range strips {
 			r1 := (q + 1) * rows / strips // strips of nearly equal height
+			if many {
+				r1 = min(r0+rowsMax, rows)
+			}
 			st.m = r1 - r0
-			j.stripA(&st, s, packA, i0+r0, k0)
+			if !many || !j.stripsA(&st, s, q%together, i0+r0, k0, rows-r0) {
+				j.stripA(&st, s, packA, i0+r0, k0)
+			}
 			st.c = unsafe.Add(c, r0*ldc*4)
 			st.run(j.level)
 			r0 = r1
@@ -231,6 +238,17 @@ func (j *job) stripA(st *strip, s *scratch, pack bool, r0, k0 int) {
 		return
 	}
 	st.a, st.rs, st.cs = at, j.lda*4, 4
+}
+
+// stripsA points st at strip q of those packed together, which begins at row r0 of op(A); q = 0 packs them, of up to
+// rows rows.
+func (j *job) stripsA(st *strip, s *scratch, q, r0, k0, rows int) bool {
+	step := st.k*rowsMax + 16
+	if q == 0 && !copyStrips(j.level, unsafe.Pointer(&s.a[0]), step, unsafe.Pointer(&j.a[k0*j.lda+r0]), j.lda, st.k, min(rows, together*rowsMax)) {
+		return false
+	}
+	st.a, st.rs, st.cs = unsafe.Pointer(&s.a[q*step]), 4, rowsMax*4
+	return true
 }
 
 // packsB reports whether tiles of so many rows read a copy of B.

@@ -38,6 +38,9 @@ func widen256(dst, src unsafe.Pointer, n int)
 //go:noescape
 func narrow256(dst, src unsafe.Pointer, n int)
 
+//go:noescape
+func strips512(dst unsafe.Pointer, step int, src unsafe.Pointer, lds, k, n, before, last int)
+
 func probe512(n int)
 
 func probe256(n int)
@@ -98,6 +101,18 @@ func copyPanels(level isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.P
 	default:
 		copyPanelsPortable(dst, ldd, step, src, lds, k, n)
 	}
+}
+
+// copyStrips writes (dst + j/rowsMax*step)[p*rowsMax+j%rowsMax] = src[p*lds+j] for j < n, p < k, and up to 4 floats beyond
+// each strip. It reports false if the level has no such kernel.
+func copyStrips(level isa.Level, dst unsafe.Pointer, step int, src unsafe.Pointer, lds, k, n int) bool {
+	if level != isa.AVX512 {
+		return false
+	}
+	strips := (n + rowsMax - 1) / rowsMax
+	last := n - (strips-1)*rowsMax
+	strips512(dst, step*4, src, lds*4, k, strips, 1<<min(16, rowsMax+last)-1, 1<<last-1)
+	return true
 }
 
 // widen writes the n float32 of as many bfloat16, narrow the bfloat16 of float32 whose lower halves are 0.

@@ -23,3 +23,5 @@ func copyPanels(_ isa.Level, dst unsafe.Pointer, ldd, step int, src unsafe.Point
 func widen(_ isa.Level, dst, src unsafe.Pointer, n int) { widenPortable(dst, src, n) }
 
 func narrow(_ isa.Level, dst, src unsafe.Pointer, n int) { narrowPortable(dst, src, n) }
+
+func copyStrips(_ isa.Level, _ unsafe.Pointer, _ int, _ unsafe.Pointer, _, _, _ int) bool { return false }
