@@ -24,4 +24,6 @@ func widen(_ isa.Level, dst, src unsafe.Pointer, n int) { widenPortable(dst, src
 
 func narrow(_ isa.Level, dst, src unsafe.Pointer, n int) { narrowPortable(dst, src, n) }
 
-func copyStrips(_ isa.Level, _ unsafe.Pointer, _ int, _ unsafe.Pointer, _, _, _ int) bool { return false }
+func copyStrips(_ isa.Level, _ unsafe.Pointer, _ int, _ unsafe.Pointer, _, _, _ int) bool {
+	return false
+}
