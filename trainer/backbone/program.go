@@ -78,9 +78,8 @@ func (m *Model) frame(p *program) (*engine.Frame, error) {
 			m.idle[n-1].Free()
 			m.idle = m.idle[:n-1]
 		}
-		const page = 1 << 16
 		var err error
-		if arena, err = m.dev.Alloc(page * int64(bucket(int((p.Bytes()+page-1)/page)))); err != nil {
+		if arena, err = engine.Arena(m.dev, p.Bytes()); err != nil {
 			return nil, fmt.Errorf("model: activations: %w", err)
 		}
 	}

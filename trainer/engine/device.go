@@ -139,6 +139,20 @@ func Load(dev Device, source Source, use Use, shape ...int) (Tensor, error) {
 	return Upload(dev, values, true, shape...)
 }
 
+// Arenas is a Device with memory for the arenas of frames: large, short-lived, given back by Free at once.
+type Arenas interface {
+	// Arena returns memory of undefined contents, aligned to Align. Nothing may use it after Free.
+	Arena(bytes int64) (Memory, error)
+}
+
+// Arena returns memory for a frame of a device.
+func Arena(dev Device, bytes int64) (Memory, error) {
+	if a, ok := dev.(Arenas); ok {
+		return a.Arena(bytes)
+	}
+	return dev.Alloc(bytes)
+}
+
 // Bytes returns the memory of a slice of 4-byte values.
 func Bytes[E float32 | int32](s []E) []byte {
 	if len(s) == 0 {

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -15,7 +16,8 @@ import (
 // file. Whoever needs the bytes nevertheless gets them restored, and they stay.
 type memory struct {
 	size  int64
-	bytes atomic.Pointer[byte] // nil: another form only
+	bytes atomic.Pointer[byte] // nil: another form only, or freed
+	unmap func()               // of an arena outside of Go's heap
 
 	mu     sync.Mutex
 	packed map[[3]int64]*gemm.Packed // by offset, n, k
@@ -26,8 +28,14 @@ type memory struct {
 // Bytes implements engine.Memory.
 func (m *memory) Bytes() int64 { return m.size }
 
-// Free implements engine.Memory: the garbage collector does it.
-func (m *memory) Free() {}
+// Free implements engine.Memory. Memory of Go's heap is the garbage collector's.
+func (m *memory) Free() {
+	if m.unmap != nil {
+		m.bytes.Store(nil)
+		m.unmap()
+		m.unmap = nil
+	}
+}
 
 // Alloc implements engine.Device.
 func (d *Device) Alloc(bytes int64) (engine.Memory, error) {
@@ -36,6 +44,20 @@ func (d *Device) Alloc(bytes int64) (engine.Memory, error) {
 	}
 	m := &memory{size: bytes}
 	m.bytes.Store(alignedBytes(bytes))
+	return m, nil
+}
+
+// Arena implements engine.Arenas: the system's memory, in large pages where it has them, which a collector neither
+// counts nor keeps until later.
+func (d *Device) Arena(bytes int64) (engine.Memory, error) {
+	p, unmap, err := mapped(bytes)
+	if err != nil || p == nil {
+		return d.Alloc(bytes)
+	}
+	m := &memory{size: bytes}
+	m.bytes.Store(p)
+	cleanup := runtime.AddCleanup(m, func(unmap func()) { unmap() }, unmap) // of a model that nobody frees
+	m.unmap = func() { cleanup.Stop(); unmap() }
 	return m, nil
 }
 
@@ -64,10 +86,13 @@ func (m *memory) restore() *byte {
 	}
 	p := alignedBytes(m.size)
 	values := unsafe.Slice((*float32)(unsafe.Pointer(p)), m.size/4)
-	if m.whole != nil {
+	switch {
+	case m.whole != nil:
 		m.whole.Unpack(values)
-	} else {
+	case m.halves != nil:
 		gemm.Widen(values, m.halves)
+	default:
+		panic("cpu: memory is used after Free")
 	}
 	m.bytes.Store(p)
 	return p

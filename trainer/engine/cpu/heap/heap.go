@@ -12,8 +12,9 @@ import (
 	"sync"
 )
 
-// Room is how much garbage may gather between two collections, in bytes, where more than that is alive.
-const Room = 64 << 20
+// Room is how much garbage may gather between two collections, in bytes, where more than that is alive. Marking costs
+// about a millisecond a collection, since what is large has no pointers.
+const Room = 16 << 20
 
 // least is the lowest percentage, for heaps of more than Room * 100 / least: collections have a fixed cost.
 const least = 4
@@ -46,6 +47,9 @@ func adjust() {
 		debug.SetGCPercent(p)
 	}
 }
+
+// Garbage is how much garbage gathers over so many bytes alive.
+func Garbage(alive int64) int64 { return alive * int64(percent(uint64(max(alive, 1)))) / 100 }
 
 // percent is the GOGC under which a heap of which so many bytes are alive may grow by Room.
 func percent(alive uint64) int {
