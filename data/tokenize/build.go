@@ -50,6 +50,12 @@ func (d *definition) build() (*Tokenizer, error) {
 	if t.decoder, err = buildDecoder(d.decoder, 0); err != nil {
 		return nil, fmt.Errorf("decoder: %w", err)
 	}
+	if t.batch.Truncation, err = buildTruncation(d.truncation); err != nil {
+		return nil, fmt.Errorf("truncation: %w", err)
+	}
+	if t.batch.Padding, err = buildPadding(d.padding); err != nil {
+		return nil, fmt.Errorf("padding: %w", err)
+	}
 	d.buildAdded(t)
 	return t, nil
 }

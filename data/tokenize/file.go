@@ -11,19 +11,14 @@ import (
 
 // file is tokenizer.json. Unknown keys are ignored; unknown types of parts are refused when they are built.
 type file struct {
-	Truncation    *truncation     `json:"truncation"`
+	Truncation    json.RawMessage `json:"truncation"`
+	Padding       json.RawMessage `json:"padding"`
 	AddedTokens   []addedToken    `json:"added_tokens"`
 	Normalizer    json.RawMessage `json:"normalizer"`
 	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Decoder       json.RawMessage `json:"decoder"`
 	Model         json.RawMessage `json:"model"`
-}
-
-// truncation is read only to be checked: the run's own max_length decides.
-type truncation struct {
-	MaxLength uint64 `json:"max_length"`
-	Stride    uint64 `json:"stride"`
 }
 
 type modelFile struct {
@@ -50,6 +45,7 @@ type definition struct {
 	ignoreMerges bool
 
 	normalizer, preTokenizer, postProcessor, decoder json.RawMessage
+	truncation, padding                              json.RawMessage
 }
 
 // Parse reads the content of a tokenizer.json; name is used in errors.
@@ -113,6 +109,7 @@ func (m *modelFile) definition(f *file) (*definition, error) {
 		vocab: m.Vocab, merges: merges, added: f.AddedTokens,
 		fuseUnknown: m.FuseUnk, byteFallback: m.ByteFallback, ignoreMerges: m.IgnoreMerges,
 		normalizer: f.Normalizer, preTokenizer: f.PreTokenizer, postProcessor: f.PostProcessor, decoder: f.Decoder,
+		truncation: f.Truncation, padding: f.Padding,
 	}
 	if m.UnkToken != nil {
 		def.unknown = *m.UnkToken

@@ -90,6 +90,7 @@ func TestGoldenReal(t *testing.T) {
 			for _, row := range rows {
 				checkRow(t, tok, row)
 			}
+			t.Logf("%d cases", len(rows))
 		})
 	}
 }
@@ -149,9 +150,11 @@ func TestGoldenSynthetic(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, row := range readRows(t, filepath.Join(dir, c.Name, "expected.jsonl.gz")) {
+			rows := readRows(t, filepath.Join(dir, c.Name, "expected.jsonl.gz"))
+			for _, row := range rows {
 				checkRow(t, tok, row)
 			}
+			t.Logf("%d cases", len(rows))
 		})
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 // pattern is a pre-tokeniser's regular expression in the one form that real files use: alternatives, each a
 // sequence of repeated character classes and of negative look-aheads for one class. The first alternative that
-// matches wins, repetition is greedy with back-tracking, as in Oniguruma. Everything else (repeated groups,
-// back-references, look-behind) is refused by name, so that no file is ever cut wrongly.
+// matches wins, repetition is greedy with back-tracking, as in Oniguruma. A group may be optional at the end of
+// an alternative. Everything else (other repeated groups, back-references, look-behind) is refused by name, so that no file is ever cut wrongly.
 type pattern struct {
 	alternatives [][]element
 	byFirst      [utf8.RuneSelf + 1][]uint8 // alternatives worth trying by first byte; the last entry for non-ASCII
@@ -20,7 +20,8 @@ type element struct {
 	class      *class
 	min, max   int
 	possessive bool
-	ahead      bool // (?!class); min and max are unused
+	ahead      bool        // (?!class); min and max are unused
+	options    [][]element // (...|...)? at the end of a sequence; the rest is unused
 }
 
 // unlimited is the max of * and +.
@@ -59,6 +60,13 @@ func (p *pattern) index() error {
 			if e.ahead {
 				continue
 			}
+			for _, option := range e.options {
+				for _, inner := range option {
+					if inner.max > 1000 || inner.options != nil {
+						return fmt.Errorf("alternative %d repeats without limit inside (...)?, which is not supported", i+1)
+					}
+				}
+			}
 			least += e.min
 			if e.max > 1000 {
 				endless++
@@ -83,6 +91,9 @@ func canBegin(seq []element, r rune) bool {
 	for _, e := range seq {
 		if e.ahead {
 			continue
+		}
+		if e.options != nil {
+			return false // the last one
 		}
 		if e.class.has(r) {
 			return true
@@ -115,6 +126,14 @@ func matchSequence(seq []element, s string, pos int) int {
 			return -1
 		}
 		return matchSequence(seq[1:], s, pos)
+	}
+	for _, option := range e.options {
+		if end := matchSequence(option, s, pos); end >= 0 {
+			return end
+		}
+	}
+	if e.options != nil {
+		return pos
 	}
 	size, count := e.class.run(s[pos:], e.max)
 	if count < e.min {

@@ -94,8 +94,15 @@ func (p *patternParser) group(seqs [][]element) ([][]element, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.pos < len(p.text) && strings.IndexByte("*+?{", p.text[p.pos]) >= 0 {
-		return nil, errors.New("a repeated group is not supported")
+	if p.take("?") && (p.pos == len(p.text) || p.text[p.pos] == '|' || p.text[p.pos] == ')') {
+		// (?i:'s|'t)? at an end, as the expressions of o200k have it: what is before never gives way to it.
+		for i := range seqs {
+			seqs[i] = append(seqs[i], element{options: inner})
+		}
+		return seqs, nil
+	}
+	if p.pos < len(p.text) && strings.IndexByte("*+?{", p.text[p.pos]) >= 0 || p.text[p.pos-1] == '?' {
+		return nil, errors.New("a repeated group is supported only as (...)? at the end of an alternative")
 	}
 	for _, seq := range seqs {
 		for _, e := range seq { // multiplying out keeps the order of preference only behind a fixed length

@@ -1,12 +1,19 @@
 package tokenize
 
 import (
+	"encoding/json"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
+
+// o200kPattern is that of the tokenizers of gpt-4o and gpt-oss.
+const o200kPattern = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|` +
+	`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|` +
+	`\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 func pieces(p *pattern, s string) (out []string) {
 	for s != "" {
@@ -30,6 +37,9 @@ func TestPattern(t *testing.T) {
 		{`\p{L}+`, "ab, cd.", []string{"ab", ", ", "cd", "."}},
 		{`[^\S\n]+|\n`, " \n\t", []string{" ", "\n", "\t"}},
 		{`a++ab|\S`, "aaab", []string{"a", "a", "a", "b"}},
+		{o200kPattern, "I'M HTTPServer's OK'LL 1234 x/\n été'Sé'd", []string{"I'M", " HTTPServer's", " OK'LL", " ", "123", "4", " x", "/\n", " été'S", "é'd"}},
+		{o200kPattern, "HelloWorld ÀÉx 'sa ab'c", []string{"Hello", "World", " ÀÉx", " '", "sa", " ab", "'c"}},
+		{`a+(?:b|bc)?`, "aabca", []string{"aab", "c", "a"}},
 		{`x(?:b|c)d`, "xbdxcdx", []string{"xbd", "xcd", "x"}},
 	}
 	for _, tt := range tests {
@@ -44,10 +54,34 @@ func TestPattern(t *testing.T) {
 	}
 }
 
+// TestPatternO200k: random strings as the reference's Split cuts them by this expression (tokenizers 0.23).
+func TestPatternO200k(t *testing.T) {
+	p, err := compilePattern(o200kPattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile("testdata/o200k.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		var row struct {
+			Text   string
+			Pieces []string
+		}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatal(err)
+		}
+		if got := pieces(p, row.Text); !slices.Equal(got, row.Pieces) {
+			t.Errorf("pieces(%q) = %q, want %q", row.Text, got, row.Pieces)
+		}
+	}
+}
+
 func TestPatternRefuses(t *testing.T) {
 	for _, text := range []string{
 		``, `a*`, `(a+)+`, `(?<=a)b`, `(a)\1`, `a+?`, `^a`, `a$`, `.`, `[a`, `(a`, `a)`, `a{2`, `a{3,1}`, `\p{Greek}`, `\pL`, `\`, `[]`, `[a-`,
-		`(?i:[a-z])`, `a+(b|c)`, `a+b+c+`, `[[a]b]`, `a{2}+`, `(?=a)b`, `\b`, `[b-a]`, strings.Repeat("(", 30) + "a" + strings.Repeat(")", 30),
+		`(?i:[a-z])`, `a(b)?c`, `a(b)*`, `a(b+)?`, `a(b)?+`, `a(b(c)?)?`, `a+(b|c)`, `a+b+c+`, `[[a]b]`, `a{2}+`, `(?=a)b`, `\b`, `[b-a]`, strings.Repeat("(", 30) + "a" + strings.Repeat(")", 30),
 	} {
 		if _, err := compilePattern(text); err == nil {
 			t.Errorf("compilePattern(%q) accepted, want an error", text)

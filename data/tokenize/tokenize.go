@@ -18,6 +18,7 @@ type Tokenizer struct {
 	model      *bpe
 	template   template
 	decoder    decoder
+	batch      Batch // as the file says
 
 	tokens   []string // by id; "" where missing
 	present  []bool
