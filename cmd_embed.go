@@ -7,13 +7,16 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 )
@@ -29,16 +32,18 @@ type embedding struct {
 func embedCommand() *cobra.Command {
 	var e embedding
 	cmd := &cobra.Command{
-		Use:   "embed MODEL [TEXTS.jsonl]",
+		Use:   "embed MODEL [TEXTS]",
 		Short: "Turn texts into vectors with a checkpoint, or with a Hugging Face, PEFT or sentence-transformers folder",
 		Long: `MODEL is a checkpoint, a folder of checkpoints or of a run (its newest one), a Hugging Face folder, a PEFT adapter over a base on
 this machine, or a sentence-transformers folder. Prompts, pooling, attention and length are those of the folder; flags say otherwise.
 Checkpoints read texts without special tokens, as in training; of the other folders the tokenizer's own are put around each text.
 
 Each line of the texts is a JSON string, or an object with text, perhaps title, and perhaps id (or _id), which the vector's line
-repeats. Without a file the texts come from standard input. Vectors are in the order of the texts.`,
+repeats. Without a file the texts come from standard input; a file may be compressed with gzip, or Parquet with these columns.
+Vectors are in the order of the texts.`,
 		Example: `  counterpoint embed runs/tiny-diffusion < texts.jsonl > vectors.jsonl
   counterpoint embed ./bge-like corpus.jsonl --out corpus.npy --prompt-name document
+  counterpoint embed runs/debian corpus.jsonl.gz --out corpus.parquet
   counterpoint embed runs/debian corpus.jsonl --out corpus.npy --resume      after an interruption`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +51,7 @@ repeats. Without a file the texts come from standard input. Vectors are in the o
 			defer stop()
 			name, in := "stdin", cmd.InOrStdin()
 			if len(args) == 2 {
-				f, err := os.Open(args[1])
+				f, err := data.OpenText(args[1])
 				if err != nil {
 					return fmt.Errorf("texts: %w", err)
 				}
@@ -58,7 +63,7 @@ repeats. Without a file the texts come from standard input. Vectors are in the o
 	}
 	f := cmd.Flags()
 	f.StringVarP(&e.out, "out", "o", "", "file of the vectors; default standard output")
-	f.StringVar(&e.format, "format", "", "jsonl or npy (float32 [N, D]); default by --out's ending, else jsonl")
+	f.StringVar(&e.format, "format", "", "jsonl, npy (float32 [N, D]) or parquet (columns id, embedding); default by --out's ending, else jsonl")
 	f.StringVar(&e.prompt, "prompt", "", "put before every text as it is")
 	f.StringVar(&e.promptName, "prompt-name", "", "one of the model's own prompts, such as query or document")
 	f.IntVar(&e.MaxLength, "max-length", 0, "tokens of a text, prompt included; default the model's")
@@ -82,8 +87,8 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 	}
 	if e.format == "" {
 		e.format = encode.JSONL
-		if strings.HasSuffix(e.out, ".npy") {
-			e.format = encode.NPY
+		if ending := strings.TrimPrefix(filepath.Ext(e.out), "."); slices.Contains(encode.Formats, ending) {
+			e.format = ending
 		}
 	}
 	dev, err := cpu.New(e.threads)

@@ -55,7 +55,7 @@ trainer/encode/vectors:
 trainer/evaluate/metric:
 trainer/evaluate: data data/spelling trainer/evaluate/metric trainer/engine/cpu/gemm trainer/engine/cpu/pool
 trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/engine trainer/engine/cpu/pool data
-trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer trainer/backbone trainer/engine
+trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/parquet data/tokenize trainer trainer/backbone trainer/engine
 trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine
 
 # coordinator: no tensors

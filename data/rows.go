@@ -37,6 +37,35 @@ func OpenRows(path string) (*Rows, error) {
 	return &Rows{l}, nil
 }
 
+// OpenText opens a file of rows as the text of its lines: JSON lines, decompressed, and of Parquet each row as a line.
+func OpenText(path string) (io.ReadCloser, error) {
+	l, err := openLines(path)
+	if err != nil {
+		return nil, err
+	}
+	return &lineText{lines: l}, nil
+}
+
+type lineText struct {
+	lines *lines
+	rest  []byte
+}
+
+func (t *lineText) Read(p []byte) (int, error) {
+	if len(t.rest) == 0 {
+		line, err := t.lines.one()
+		if err != nil {
+			return 0, err
+		}
+		t.rest = append(append(t.rest[:0], line...), '\n')
+	}
+	n := copy(p, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}
+
+func (t *lineText) Close() error { return t.lines.close() }
+
 // Next returns the next row, or io.EOF. After a *LineError the next call goes on with the row after it; after any
 // other error the file cannot be read further.
 func (r *Rows) Next() (Row, error) {

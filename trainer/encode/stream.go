@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -21,7 +23,7 @@ type Stream struct {
 	Prompt  string // put before every text
 	Input   io.Reader
 	Name    string // of the input, for errors
-	Format  string // JSONL or NPY
+	Format  string // one of Formats
 
 	// Out is the file of vectors. Until all of it is there it is called Out.partial, beside a small file that says how
 	// far it is; Resume goes on from there.
@@ -59,13 +61,13 @@ const (
 
 // Run embeds everything. When it is interrupted, what was embedded stays for a resume.
 func (s *Stream) Run(ctx context.Context) (Stats, error) {
-	if s.Format != JSONL && s.Format != NPY {
-		return Stats{}, fmt.Errorf("vectors: format %q, want %s or %s", s.Format, JSONL, NPY)
+	if !slices.Contains(Formats, s.Format) {
+		return Stats{}, fmt.Errorf("vectors: format %q, want %s", s.Format, strings.Join(Formats, ", "))
 	}
 	in := newLines(s.Name, s.Input)
 	if s.Out == "" {
-		if s.Format == NPY || s.Resume {
-			return Stats{}, errors.New("vectors: npy, and to resume, need a file to write to")
+		if s.Format != JSONL || s.Resume {
+			return Stats{}, errors.New("vectors: npy and parquet, and to resume, need a file to write to")
 		}
 		return s.embed(ctx, in, s.Stdout, progress{}, nil)
 	}
@@ -90,6 +92,12 @@ func (s *Stream) Run(ctx context.Context) (Stats, error) {
 	stats, err := s.embed(ctx, in, f, p, f.Sync)
 	if err != nil {
 		return stats, err
+	}
+	if s.Format == Parquet {
+		if err := s.table(f); err != nil {
+			return stats, fmt.Errorf("vectors %s: %w", s.Out, err)
+		}
+		return stats, errors.Join(f.Close(), remove(s.Out+".partial"), remove(s.Out+".partial.json"))
 	}
 	if _, err := f.WriteAt(header(s.Format, stats.Texts, s.Encoder.Width()), 0); err != nil {
 		return stats, fmt.Errorf("vectors %s: %w", f.Name(), err)

@@ -138,7 +138,7 @@ func (b *breaking) Read(p []byte) (int, error) {
 func TestResume(t *testing.T) {
 	const n = 400
 	input := manyTexts(n)
-	for _, format := range []string{encode.JSONL, encode.NPY} {
+	for _, format := range encode.Formats {
 		t.Run(format, func(t *testing.T) {
 			e := open(t, sentence(t), encode.Options{BatchTokens: 64})
 			dir := t.TempDir()

@@ -12,7 +12,12 @@ import (
 const (
 	JSONL = "jsonl" // {"id": ..., "embedding": [...]} a line
 	NPY   = "npy"   // a NumPy array of float32, [N, D]
+
+	Parquet = "parquet" // a table with the columns id (text, perhaps null) and embedding (list of float32)
 )
+
+// Formats are the words allowed for Stream.Format.
+var Formats = []string{JSONL, NPY, Parquet}
 
 // npyHeader is the whole header's size: room for any number of rows, so that it can be written again at the end.
 const npyHeader = 128
@@ -34,9 +39,12 @@ func writeRows(w io.Writer, format string, lines []Line, rows []float32, width i
 	n := int64(0)
 	for i, line := range lines {
 		row := rows[i*width : (i+1)*width]
-		if buf = buf[:0]; format == NPY {
+		switch buf = buf[:0]; format {
+		case NPY:
 			buf = appendLittle(buf, row)
-		} else {
+		case Parquet:
+			buf = appendSpool(buf, line.ID, row)
+		default:
 			buf = append(buf, '{')
 			if line.ID != nil {
 				buf = append(append(append(buf, `"id":`...), line.ID...), ',')
