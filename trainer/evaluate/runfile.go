@@ -1,7 +1,7 @@
 package evaluate
 
 import (
-	"bytes"
+	"bufio"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -26,34 +26,43 @@ const (
 )
 
 // readText reads a file, "-" for standard input, gzipped or not.
-func readText(path string) ([]byte, error) {
-	var text []byte
-	var err error
-	if path == "-" {
-		text, err = io.ReadAll(os.Stdin)
-	} else {
-		text, err = os.ReadFile(path)
+func readText(path string) (string, error) {
+	in := os.Stdin
+	var size int64
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in = f
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
 	}
-	if err != nil || !bytes.HasPrefix(text, []byte{0x1f, 0x8b}) {
-		return text, err
+	buffered := bufio.NewReaderSize(in, 1<<16)
+	var from io.Reader = buffered
+	if magic, _ := buffered.Peek(2); string(magic) == "\x1f\x8b" {
+		z, err := gzip.NewReader(buffered)
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", path, err)
+		}
+		from, size = z, 4*size
 	}
-	z, err := gzip.NewReader(bytes.NewReader(text))
-	if err == nil {
-		text, err = io.ReadAll(z)
+	var text strings.Builder
+	text.Grow(int(size))
+	if _, err := io.Copy(&text, from); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return text, nil
+	return strings.TrimPrefix(text.String(), "\ufeff"), nil
 }
 
-func formOf(text []byte) fileForm {
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	line, _, _ := bytes.Cut(text, []byte("\n"))
+func formOf(text string) fileForm {
+	line, _, _ := strings.Cut(text, "\n")
 	switch {
-	case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
+	case strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{"):
 		return formJSON
-	case bytes.HasPrefix(line, []byte("query-id\t")), bytes.HasPrefix(line, []byte("query_id\t")), bytes.HasPrefix(line, []byte("qid\t")):
+	case strings.HasPrefix(line, "query-id\t"), strings.HasPrefix(line, "query_id\t"), strings.HasPrefix(line, "qid\t"):
 		return formTSV
 	}
 	return formTREC
@@ -71,7 +80,7 @@ func OpenRun(path string) (run Run, tag string, err error) {
 	case formJSON:
 		run, err = parseRunJSON(path, text)
 	case formTSV:
-		run, err = parseRunTSV(path, string(text))
+		run, err = parseRunTSV(path, text)
 	default:
 		return ParseRun(path, text)
 	}
@@ -99,9 +108,9 @@ func OpenJudgments(path string) (data.Qrels, error) {
 		}
 		return qrels, err
 	case formTSV:
-		return data.ReadQrels(path, bytes.NewReader(text))
+		return data.ReadQrels(path, strings.NewReader(text))
 	}
-	return ReadJudgments(path, bytes.NewReader(text))
+	return ReadJudgments(path, strings.NewReader(text))
 }
 
 // gatherer adds hits one by one, of any query, and refuses a document twice.
@@ -152,16 +161,15 @@ func parseRunTSV(file, text string) (Run, error) {
 	return g.done(file, err)
 }
 
-func parseRunJSON(file string, text []byte) (Run, error) {
+func parseRunJSON(file, text string) (Run, error) {
 	g := gatherer{run: Run{}, seen: map[[2]string]bool{}}
 	err := eachJSON(file, text, g.add)
 	return g.done(file, err)
 }
 
 // eachJSON calls each with every number of {query: {document: number}}; errors have the line.
-func eachJSON(file string, text []byte, each func(query, document, value string) error) error {
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	d := json.NewDecoder(bytes.NewReader(text))
+func eachJSON(file, text string, each func(query, document, value string) error) error {
+	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	fail := func(err error) error {
 		at := d.InputOffset()
@@ -172,7 +180,7 @@ func eachJSON(file string, text []byte, each func(query, document, value string)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("the file ends early")
 		}
-		return &data.LineError{File: file, Line: 1 + bytes.Count(text[:min(int64(len(text)), at)], []byte("\n")), Problem: err.Error()}
+		return &data.LineError{File: file, Line: 1 + strings.Count(text[:min(int64(len(text)), at)], "\n"), Problem: err.Error()}
 	}
 	open := func(what string) error {
 		t, err := d.Token()

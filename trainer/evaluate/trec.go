@@ -2,7 +2,6 @@ package evaluate
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -21,15 +20,15 @@ func ReadRun(file string, r io.Reader) (Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
-	run, _, err := ParseRun(file, text)
+	run, _, err := ParseRun(file, string(text))
 	return run, err
 }
 
-// ParseRun is ReadRun of a text in memory, of which the run keeps one copy and no string of its own; tag is that of
+// ParseRun is ReadRun of a text in memory, whose parts the run keeps: no string is made for a field. The tag is that of
 // the first line.
-func ParseRun(file string, text []byte) (run Run, tag string, err error) {
+func ParseRun(file, text string) (run Run, tag string, err error) {
 	var (
-		s       = string(bytes.TrimPrefix(text, []byte("\ufeff")))
+		s       = strings.TrimPrefix(text, "\ufeff")
 		all     = make([]Hit, 0, strings.Count(s, "\n")+1) // the hits of all queries, as in the file
 		first   int                                        // where those of the query at hand begin
 		current string
