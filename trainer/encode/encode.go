@@ -40,6 +40,9 @@ type Options struct {
 	BatchTokens int                                 // packed tokens of a batch, at most (a longer text is alone); 0 = 4,096
 }
 
+// defaultBatch is the tokens of a batch, at most, where the options say nothing.
+const defaultBatch = 4096
+
 // Settings say how a model's texts become embeddings.
 type Settings struct {
 	Attention  string // "" = the family's own
@@ -60,6 +63,7 @@ type Encoder struct {
 	Kind string // of the folder
 	Dir  string // the folder: of a folder of checkpoints the newest one
 
+	over          string // folder of the base of an adapter; "" = none, or a preset
 	tok           *tokenize.Tokenizer
 	before, after []int32
 	base          *backbone.Base
@@ -226,7 +230,7 @@ func (e *Encoder) start(dev engine.Device, o Options, lora *backbone.LoRAConfig,
 		e.before, e.after = e.tok.Around()
 	}
 	if e.batch = o.BatchTokens; e.batch <= 0 {
-		e.batch = 4096
+		e.batch = defaultBatch
 	}
 	e.Pooling = cmp.Or(e.Pooling, "mean")
 	if n, rows := e.tok.Size(), e.base.Architecture.Vocab; n > rows {

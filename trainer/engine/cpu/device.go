@@ -17,6 +17,9 @@ import (
 // revision counts changes of the kernels that change bits. It is part of a run's numerics id.
 const revision = 1
 
+// int8Revision counts changes of the products of int8 that change bits.
+const int8Revision = 1
+
 // Device computes on the processor. Frozen memories may be shared by several of them.
 type Device struct {
 	pool *pool.Pool
@@ -24,6 +27,7 @@ type Device struct {
 	mu      sync.Mutex
 	rotary  map[string]*simd.Rotary // by their frequencies
 	kernels isa.Level
+	int8    bool
 }
 
 var _ engine.Device = (*Device)(nil)
@@ -38,6 +42,17 @@ func New(threads int) (*Device, error) {
 	return &Device{pool: pool.New(threads), rotary: map[string]*simd.Rotary{}, kernels: isa.Active()}, nil
 }
 
+// NewInt8 returns a device whose products with frozen matrices are of 8-bit integers (gemm.Int8), about four times as
+// fast on a processor with VNNI, in about a quarter of the memory, and less exact. It only embeds: it has no kernels for
+// gradients of products. Its numerics id says so. Matrices that it loads are rounded for every device that shares them.
+func NewInt8(threads int) (*Device, error) {
+	d, err := New(threads)
+	if err == nil {
+		d.int8 = true
+	}
+	return d, err
+}
+
 // Pool returns the device's goroutines, for loops between the graph's runs.
 func (d *Device) Pool() *pool.Pool { return d.pool }
 
@@ -46,12 +61,20 @@ func (d *Device) Close() { d.pool.Close() }
 
 // Name implements engine.Device.
 func (d *Device) Name() string {
-	return fmt.Sprintf("cpu (%s, %d threads)", isa.Active(), d.pool.Threads())
+	kind := isa.Active().String()
+	if d.int8 {
+		kind += ", int8"
+	}
+	return fmt.Sprintf("cpu (%s, %d threads)", kind, d.pool.Threads())
 }
 
 // Numerics implements engine.Device. The number of threads is not part of it.
 func (d *Device) Numerics() string {
-	return fmt.Sprintf("cpu/%d/%s/%s", revision, runtime.GOARCH, isa.Active()) // plain Go may fuse multiply and add, by architecture
+	id := fmt.Sprintf("cpu/%d/%s/%s", revision, runtime.GOARCH, isa.Active()) // plain Go may fuse multiply and add, by architecture
+	if d.int8 {
+		id += fmt.Sprintf("/int8/%d", int8Revision)
+	}
+	return id
 }
 
 // Write implements engine.Device.

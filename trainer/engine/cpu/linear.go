@@ -13,6 +13,9 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 	p := d.pool
 	switch s := spec.(type) {
 	case ops.Linear:
+		if q := d.int8Of(in[1]); q != nil {
+			return d.linear8(q, func(c *engine.Call) []float32 { return optional(s.Bias, c, 2) }, func(*engine.Call) {})
+		}
 		w := packedOf(in[1])
 		k := run(func(c *engine.Call) {
 			var bias []float32
@@ -24,6 +27,9 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 		k.Adds = true
 		return k
 	case ops.Up:
+		if q := d.int8Of(in[1]); q != nil {
+			return d.linear8(q, func(c *engine.Call) []float32 { return optional(s.Bias, c, 4) }, func(c *engine.Call) { d.up(c, s.Parts) })
+		}
 		w := packedOf(in[1])
 		k := run(func(c *engine.Call) {
 			var bias []float32
@@ -36,6 +42,9 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 		k.Adds = true
 		return k
 	case ops.LinearGradX:
+		if d.int8 {
+			return nil // gradients are not taken of rounded weights
+		}
 		w := packedOf(in[1])
 		k := run(func(c *engine.Call) {
 			dx, dy := floats(c.Out), floats(c.In[0])

@@ -19,13 +19,11 @@ func (d *Device) Load(source engine.Source, use engine.Use, shape ...int) (engin
 	t.Mem = m
 	var err error
 	switch {
+	case t.Rank == 2 && d.int8:
+		m.bytes8, err = gemm.LoadInt8(d.pool, shape[0], shape[1], sourceOf(source))
 	case t.Rank == 2 && use == engine.Product:
 		n, k := shape[0], shape[1]
-		s := gemm.Source{Values: source.Values}
-		if source.Half() {
-			s = gemm.Source{Halves: source.Halves}
-		}
-		if m.whole, err = gemm.Load(d.pool, n, k, s); err == nil {
+		if m.whole, err = gemm.Load(d.pool, n, k, sourceOf(source)); err == nil {
 			m.packed = map[[3]int64]*gemm.Packed{{0, int64(n), int64(k)}: m.whole}
 		}
 	case t.Rank == 2 && source.Half():
@@ -36,6 +34,13 @@ func (d *Device) Load(source engine.Source, use engine.Use, shape ...int) (engin
 		err = parts(d, floats(t), source.Values)
 	}
 	return t, err
+}
+
+func sourceOf(source engine.Source) gemm.Source {
+	if source.Half() {
+		return gemm.Source{Halves: source.Halves}
+	}
+	return gemm.Source{Values: source.Values}
 }
 
 // parts fills dst in parts, on all threads.
@@ -59,16 +64,21 @@ func (d *Device) gather(out, table engine.Tensor, ids []int32) {
 		return
 	}
 	m.mu.Lock()
-	whole, halves := m.whole, m.halves
+	whole, halves, bytes8 := m.whole, m.halves, m.bytes8
 	m.mu.Unlock()
 	first := int(table.Offset / 4 / int64(width))
-	for t, id := range ids {
-		row := dst[t*width : (t+1)*width]
-		switch at := first + int(id); {
-		case whole != nil:
-			whole.Row(at, row)
-		default:
-			gemm.Widen(row, halves[at*width:][:width])
+	const rows = 32
+	d.pool.For((len(ids)+rows-1)/rows, func(i int) {
+		for t := i * rows; t < min(len(ids), (i+1)*rows); t++ {
+			row := dst[t*width : (t+1)*width]
+			switch at := first + int(ids[t]); {
+			case whole != nil:
+				whole.Row(at, row)
+			case bytes8 != nil:
+				bytes8.Row(at, row)
+			default:
+				gemm.Widen(row, halves[at*width:][:width])
+			}
 		}
-	}
+	})
 }

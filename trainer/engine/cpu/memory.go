@@ -23,6 +23,7 @@ type memory struct {
 	packed map[[3]int64]*gemm.Packed // by offset, n, k
 	whole  *gemm.Packed
 	halves []uint16 // rows of bfloat16
+	bytes8 *gemm.Int8 // in 8 bits, for products and rows
 }
 
 // Bytes implements engine.Memory.
@@ -89,6 +90,8 @@ func (m *memory) restore() *byte {
 	switch {
 	case m.whole != nil:
 		m.whole.Unpack(values)
+	case m.bytes8 != nil:
+		m.bytes8.Unpack(values)
 	case m.halves != nil:
 		gemm.Widen(values, m.halves)
 	default:
@@ -175,6 +178,9 @@ func (m *memory) resident() (bytes int64) {
 	}
 	for _, p := range m.packed {
 		bytes += p.Bytes()
+	}
+	if m.bytes8 != nil {
+		bytes += m.bytes8.Bytes()
 	}
 	return bytes + 2*int64(len(m.halves))
 }
