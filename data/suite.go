@@ -111,12 +111,7 @@ func (s *Suite) judge(c SuiteConfig, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	qrels, err := ReadQrels(path, f)
+	qrels, err := openJudgments(path)
 	if err != nil {
 		return err
 	}
