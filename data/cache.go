@@ -52,7 +52,8 @@ func openIndexed(path, cacheDir string, spec fileSpec, f format, tok Tokenizer, 
 	spec.Content, spec.Tokenizer = content, tok.Digest()
 	s := &source{path: path, format: f, digest: spec.digest()}
 	base := filepath.Join(cacheDir, s.digest[:32])
-	if s.index, s.file, err = loadIndex(path, base); err == nil {
+	keep := spec.Kind != "" && !strings.HasPrefix(spec.Kind, "documents") && !uncached()
+	if err = s.load(base, keep); err == nil {
 		return s, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
@@ -60,14 +61,36 @@ func openIndexed(path, cacheDir string, spec fileSpec, f format, tok Tokenizer, 
 	}
 	start := time.Now()
 	b := &builder{path: path, limit: spec.Limit, skip: spec.OnError == "skip", format: f, tok: tok, log: log}
-	if err := b.store(base); err != nil {
+	kept, err := b.store(base, keep)
+	if err != nil {
 		return nil, err
 	}
-	if s.index, s.file, err = loadIndex(path, base); err != nil {
+	if err = s.load(base, kept); err != nil {
 		return nil, fmt.Errorf("open the index just made of %s: %w", path, err)
 	}
 	log.Info("indexed", "file", path, "rows", s.rows(), "texts", len(s.hashes), "elapsed", time.Since(start).Round(time.Millisecond))
 	return s, nil
+}
+
+// load opens the cached index and, if they are wanted, the tokens. os.ErrNotExist: something is not there.
+func (s *source) load(base string, tokens bool) error {
+	x, file, err := loadIndex(s.path, base)
+	if err != nil {
+		return err
+	}
+	if tokens {
+		s.tokens, err = openTokens(base, x)
+		if errors.Is(err, os.ErrNotExist) && exists(base+".untokened") {
+			err = nil // they were too many
+		}
+		if err != nil {
+			return errors.Join(err, file.Close())
+		}
+		now := time.Now()
+		_ = os.Chtimes(base+".tokens", now, now) // the ones not used for longest are removed first
+	}
+	s.index, s.file = x, file
+	return nil
 }
 
 // contentDigest hashes a file, or the parts of a table one after the other.
@@ -90,31 +113,53 @@ func contentDigest(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// store indexes the file into base.index and, for gzip and Parquet, base.rows. Both appear whole or not at all, so
-// that processes may share the folder.
-func (b *builder) store(base string) error {
+// store indexes the file into base.index, for gzip and Parquet base.rows, and if they are to be kept base.tokens. They
+// appear whole or not at all, so that processes may share the folder. kept says that the tokens are there.
+func (b *builder) store(base string, keep bool) (kept bool, err error) {
 	l, err := openLines(b.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer l.close()
-	if err := os.MkdirAll(filepath.Dir(base), 0o755); err != nil {
-		return fmt.Errorf("make the cache folder of %s: %w", b.path, err)
+	dir := filepath.Dir(base)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return false, fmt.Errorf("make the cache folder of %s: %w", b.path, err)
 	}
 	var x *index
+	build := func() error { x, err = b.build(l); return err }
 	if l.copied() {
-		err = writeWhole(base+".rows", func(w *bufio.Writer) error {
-			b.copy = w
-			x, err = b.build(l)
+		inner := build
+		build = func() error {
+			return writeWhole(base+".rows", func(w *bufio.Writer) error {
+				b.copy = w
+				return inner()
+			})
+		}
+	}
+	if keep {
+		inner := build
+		build = func() error {
+			err := writeWhole(base+".tokens", func(w *bufio.Writer) error {
+				b.keep = &tokenWriter{out: w}
+				if err := errors.Join(b.keep.begin(), inner()); err != nil {
+					return err
+				}
+				if b.keep == nil {
+					return errTokensLeftOut
+				}
+				return nil
+			})
+			if errors.Is(err, errTokensLeftOut) {
+				return os.WriteFile(base+".untokened", nil, 0o644)
+			}
 			return err
-		})
-	} else {
-		x, err = b.build(l)
+		}
 	}
-	if err != nil {
-		return err
+	if err := build(); err != nil {
+		return false, err
 	}
-	return writeWhole(base+".index", func(w *bufio.Writer) error {
+	trimTokens(dir, base+".tokens", b.log)
+	return keep, writeWhole(base+".index", func(w *bufio.Writer) error {
 		_, err := w.Write(x.marshal())
 		return err
 	})

@@ -2,16 +2,16 @@ package data
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // index is what is kept in memory of a file: where each row is, and of each text its identity and length. About
@@ -50,59 +50,64 @@ type builder struct {
 	tok  Tokenizer
 	log  *slog.Logger
 	copy *bufio.Writer // where the rows of a gzip file go
+	keep *tokenWriter  // where the tokens go; nil = nowhere
 	x    *index
 	at   int64
 }
 
+// pending is a row between being read and being added.
 type pending struct {
 	rec     record
 	raw     []byte
 	line    int
 	offset  int64
 	lengths []uint32
+	hashes  []uint64
+	tokens  []int32 // of all texts, if they are kept
 	err     error
 }
 
-// build reads the file in chunks: lines in order, tokens of a chunk in parallel.
+// chunk is what is read at a time; err ends the file, io.EOF well.
+type chunk struct {
+	rows []pending
+	err  error
+}
+
+// build reads the file in chunks: lines in order, each chunk's rows parsed and tokenised on all cores while the next one
+// is read, and added in order.
 func (b *builder) build(l *lines) (*index, error) {
 	b.x = &index{first: []uint32{0}}
 	start, last := time.Now(), time.Now()
+	chunks, stop := make(chan chunk, 1), make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() { readChunks(l, chunks, stop) })
+	end := sync.OnceFunc(func() { close(stop); reader.Wait() })
+	defer end()
 	for done := false; !done; {
-		var chunk []pending
-		want := chunkRows
-		if b.limit > 0 {
-			want = min(want, b.limit-b.x.rows())
-		}
-		for len(chunk) < want {
-			line, err := l.read()
-			if errors.Is(err, io.EOF) {
-				done = true
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			p := b.parse(line, l)
+		c := <-chunks
+		b.work(c.rows)
+		for i := range c.rows {
+			p := &c.rows[i]
 			if errors.Is(p.err, errUnjudged) {
 				b.x.unjudged++
 				continue
 			}
-			chunk = append(chunk, p)
-		}
-		if err := b.encode(chunk); err != nil {
-			return nil, err
-		}
-		for i := range chunk {
-			if err := b.add(&chunk[i]); err != nil {
+			if err := b.add(p); err != nil {
 				return nil, err
 			}
+			if done = b.limit > 0 && b.x.rows() >= b.limit; done {
+				break
+			}
 		}
-		done = done || b.limit > 0 && b.x.rows() >= b.limit
+		if done = done || errors.Is(c.err, io.EOF); !done && c.err != nil {
+			return nil, c.err
+		}
 		if time.Since(last) > 5*time.Second {
 			last = time.Now()
 			b.log.Info("indexing", "file", b.path, "rows", b.x.rows(), "elapsed", time.Since(start).Round(time.Second))
 		}
 	}
+	end()
 	if err := l.drain(); err != nil {
 		return nil, err
 	}
@@ -115,38 +120,61 @@ func (b *builder) build(l *lines) (*index, error) {
 	return b.x, nil
 }
 
-func (b *builder) parse(line []byte, l *lines) pending {
-	p := pending{line: l.line, offset: l.offset, raw: append([]byte(nil), line...)}
-	if p.rec, p.err = b.format.parse(line); p.err != nil && !errors.Is(p.err, errUnjudged) {
-		p.err = lineError(b.path, l.line, describe(line, p.err))
+// readChunks reads lines until the file ends or stop is closed.
+func readChunks(l *lines, chunks chan<- chunk, stop <-chan struct{}) {
+	for {
+		var c chunk
+		for len(c.rows) < chunkRows && c.err == nil {
+			var line []byte
+			if line, c.err = l.read(); c.err == nil {
+				c.rows = append(c.rows, pending{line: l.line, offset: l.offset, raw: bytes.Clone(line)})
+			}
+		}
+		select {
+		case chunks <- c:
+		case <-stop:
+			return
+		}
+		if c.err != nil {
+			return
+		}
 	}
-	return p
 }
 
-// encode counts the tokens of every text of the chunk.
-func (b *builder) encode(chunk []pending) error {
-	g, _ := errgroup.WithContext(context.Background())
-	workers := min(runtime.GOMAXPROCS(0), len(chunk))
-	for w := range workers {
-		g.Go(func() error {
+// work parses the rows of a chunk and counts their tokens. Which core does which row does not matter to the result.
+func (b *builder) work(rows []pending) {
+	var wait sync.WaitGroup
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), len(rows)) {
+		wait.Go(func() {
 			var buf []int32
-			for i := w; i < len(chunk); i += workers {
-				p := &chunk[i]
-				if p.err != nil {
-					continue
-				}
-				for j := range p.rec.texts {
-					buf = b.format.encode(buf[:0], b.tok, &p.rec, j)
-					if len(buf) == 0 {
-						p.err = lineError(b.path, p.line, fmt.Errorf("the tokenizer makes no token of the text %.40q", p.rec.texts[j]))
-					}
-					p.lengths = append(p.lengths, uint32(len(buf)))
-				}
+			for i := next.Add(1) - 1; i < int64(len(rows)); i = next.Add(1) - 1 {
+				buf = b.row(&rows[i], buf)
 			}
-			return nil
 		})
 	}
-	return g.Wait()
+	wait.Wait()
+}
+
+func (b *builder) row(p *pending, buf []int32) []int32 {
+	if p.rec, p.err = b.format.parse(p.raw); p.err != nil {
+		if !errors.Is(p.err, errUnjudged) {
+			p.err = lineError(b.path, p.line, describe(p.raw, p.err))
+		}
+		return buf
+	}
+	for j := range p.rec.texts {
+		buf = b.format.encode(buf[:0], b.tok, &p.rec, j)
+		if len(buf) == 0 {
+			p.err = lineError(b.path, p.line, fmt.Errorf("the tokenizer makes no token of the text %.40q", p.rec.texts[j]))
+		}
+		p.lengths = append(p.lengths, uint32(len(buf)))
+		p.hashes = append(p.hashes, p.rec.hash(j))
+		if b.keep != nil {
+			p.tokens = append(p.tokens, buf...)
+		}
+	}
+	return buf
 }
 
 // add appends a row, or counts it where its fault may be skipped.
@@ -177,10 +205,20 @@ func (b *builder) add(p *pending) error {
 	x.sizes = append(x.sizes, uint32(len(p.raw)))
 	x.lines = append(x.lines, uint32(p.line))
 	x.positives = append(x.positives, uint16(p.rec.positives))
-	for i := range p.rec.texts {
-		x.hashes = append(x.hashes, p.rec.hash(i))
-	}
+	x.hashes = append(x.hashes, p.hashes...)
 	x.lengths = append(x.lengths, p.lengths...)
+	if b.keep != nil {
+		tokens := p.tokens
+		for _, n := range p.lengths {
+			if err := b.keep.text(tokens[:n]); errors.Is(err, errTokensLeftOut) {
+				b.keep = nil
+				break
+			} else if err != nil {
+				return fmt.Errorf("cache the tokens of %s: %w", b.path, err)
+			}
+			tokens = tokens[n:]
+		}
+	}
 	x.first = append(x.first, uint32(len(x.hashes)))
 	if p.rec.id != "" {
 		x.ids = append(x.ids, p.rec.id)
@@ -202,6 +240,7 @@ type source struct {
 	format
 	*index
 	file   rowFile
+	tokens *tokenStore // nil: texts are tokenised again
 	digest string
 
 	layout string  // one of Formats, for training data
@@ -210,10 +249,11 @@ type source struct {
 }
 
 func (s *source) close() error {
+	err := errors.Join(s.file.Close(), s.tokens.close())
 	if s.corpus != nil {
-		return errors.Join(s.file.Close(), s.corpus.close())
+		return errors.Join(err, s.corpus.close())
 	}
-	return s.file.Close()
+	return err
 }
 
 // record reads one row again.

@@ -129,7 +129,9 @@ func (p *pack) shard(i int) (Shard, error) {
 			prompt = int32(len(buf))
 			prompts[prefix] = prompt
 		}
-		buf = src.encode(buf[:0], p.tok, &rec, int(r.text))
+		if buf, ok = src.tokens.read(buf[:0], src.index, r.row, int(r.text)); !ok {
+			buf = src.encode(buf[:0], p.tok, &rec, int(r.text))
+		}
 		if len(buf) < int(r.tokens) || len(buf) > int(r.tokens) && int(r.tokens) != p.limit(r.role) {
 			return Shard{}, fmt.Errorf("tokenise %s: %d tokens, where the index has %d: the tokenizer is not the one of the index", src.where(r.row), len(buf), r.tokens)
 		}

@@ -37,10 +37,11 @@ func Open(sources []Source, order Order, tok Tokenizer, cacheDir string, log *sl
 	if len(sources) == 0 {
 		return nil, errors.New("data: no sources; name at least one file there")
 	}
-	cacheDir, err := cacheFolder(cacheDir)
+	cacheDir, done, err := cacheFolder(cacheDir)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	s := &Set{order: order, tok: tok, log: log, epochs: map[epochKey]*epoch{}}
 	found, err := places(sources)
 	if err != nil {
@@ -70,15 +71,31 @@ func (s *Set) sum(sources []place) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-func cacheFolder(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
+// CacheVariable is the environment variable that says where indexes and tokens are cached: a folder, in the place of
+// any other, or "off" for none that outlives the process.
+const CacheVariable = "COUNTERPOINT_CACHE"
+
+func uncached() bool { return os.Getenv(CacheVariable) == "off" }
+
+// cacheFolder returns where indexes are cached; done is called when the sources are open.
+func cacheFolder(dir string) (folder string, done func(), err error) {
+	nothing := func() {}
+	switch set := os.Getenv(CacheVariable); {
+	case uncached():
+		if folder, err = os.MkdirTemp("", "counterpoint-data-"); err != nil {
+			return "", nothing, fmt.Errorf("make a folder for the index of the data: %w", err)
+		}
+		return folder, func() { _ = os.RemoveAll(folder) }, nil // open files stay
+	case set != "":
+		return filepath.Join(set, "data"), nothing, nil
+	case dir != "":
+		return dir, nothing, nil
 	}
 	user, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a folder for the index of the data: %w", err)
+		return "", nothing, fmt.Errorf("find a folder for the index of the data: %w", err)
 	}
-	return filepath.Join(user, "counterpoint", "data"), nil
+	return filepath.Join(user, "counterpoint", "data"), nothing, nil
 }
 
 // plan checks the order against the sources and fixes groups, schedule and shard size.

@@ -36,7 +36,7 @@ func openSource(c *place, cacheDir string, tok Tokenizer, log *slog.Logger) (*so
 	}
 	if err != nil {
 		if src != nil {
-			err = errors.Join(err, src.file.Close())
+			err = errors.Join(err, src.close())
 		}
 		if documents != nil {
 			err = errors.Join(err, documents.close())

@@ -48,10 +48,11 @@ type Suite struct {
 
 // OpenSuite reads and indexes an evaluation set in BEIR layout; OpenSuites opens the other kinds.
 func OpenSuite(c SuiteConfig, tok Tokenizer, cacheDir string, log *slog.Logger) (*Suite, error) {
-	cacheDir, err := cacheFolder(cacheDir)
+	cacheDir, done, err := cacheFolder(cacheDir)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if c.MaxLength < 1 {
 		return nil, fmt.Errorf("open suite %s: max_length: %d; at least 1 is allowed", c.Path, c.MaxLength)
 	}
@@ -100,7 +101,7 @@ func openBEIRFile(path, kind, instruction, cacheDir string, tok Tokenizer, log *
 		return nil, err
 	}
 	if err := src.distinct(); err != nil {
-		return nil, errors.Join(err, src.file.Close())
+		return nil, errors.Join(err, src.close())
 	}
 	return src, nil
 }
@@ -254,7 +255,7 @@ func (s *Suite) Text(slot int) (string, error) {
 func (s *Suite) Close() error {
 	var errs []error
 	for _, src := range s.pack.sources {
-		errs = append(errs, src.file.Close())
+		errs = append(errs, src.close())
 	}
 	return errors.Join(errs...)
 }
