@@ -27,6 +27,7 @@ trainer/engine/cpu/isa:
 trainer/engine/cpu/pool:
 trainer/engine/cpu/heap:
 checkpoints/safetensors:
+checkpoints/identity:
 
 # data
 data/spelling:
@@ -37,7 +38,7 @@ data/tokenize:
 data/tokenize/tiny: data/tokenize
 
 # checkpoints: no gorgonia, no NATS
-checkpoints: checkpoints/safetensors
+checkpoints: checkpoints/identity checkpoints/safetensors
 checkpoints/hub: checkpoints checkpoints/safetensors
 
 # trainer: no NATS, no leases, no files of runs
@@ -66,7 +67,7 @@ coordinator/plan: coordinator/fsm
 coordinator/consensus:
 coordinator/report: coordinator
 coordinator/progress: coordinator
-coordinator: coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
+coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
 
 # worker: no Raft, no fsm, no plan
 worker/collective: coordinator/wire trainer/fixed

@@ -1,11 +1,10 @@
 package checkpoints
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"sort"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints/identity"
 )
 
 // IdentityError says that a checkpoint is of a run with other settings that decide its numbers.
@@ -25,61 +24,23 @@ func (e *IdentityError) Error() string {
 	return out.String()
 }
 
-// Differences compares two JSON specs field by field: "train.seed: 42 in the checkpoint, 43 now". Paths are sorted.
+// Differences compares two JSON specs field by field: "train.seed: 42 in the checkpoint, 43 now". Paths are sorted; what
+// only follows from another difference is left out.
 func Differences(have, want []byte) []string {
-	a, b := map[string]string{}, map[string]string{}
-	if err := flatten(a, have); err != nil {
-		return []string{"the checkpoint's spec cannot be read: " + err.Error()}
-	}
-	if err := flatten(b, want); err != nil {
-		return []string{"this run's spec cannot be read: " + err.Error()}
+	all, err := identity.Differences(have, want)
+	if err != nil {
+		return []string{"the settings cannot be compared: " + err.Error()}
 	}
 	var out []string
-	for path, x := range a {
-		if y, ok := b[path]; !ok {
-			out = append(out, fmt.Sprintf("%s: %s in the checkpoint, not set now", path, x))
-		} else if x != y {
-			out = append(out, fmt.Sprintf("%s: %s in the checkpoint, %s now", path, x, y))
+	for _, d := range all {
+		was, is := d.Before+" in the checkpoint", d.Now+" now"
+		if d.Before == "" {
+			was = "not set in the checkpoint"
 		}
-	}
-	for path, y := range b {
-		if _, ok := a[path]; !ok {
-			out = append(out, fmt.Sprintf("%s: not set in the checkpoint, %s now", path, y))
+		if d.Now == "" {
+			is = "not set now"
 		}
+		out = append(out, d.Path+": "+was+", "+is)
 	}
-	sort.Strings(out)
 	return out
-}
-
-func flatten(into map[string]string, text []byte) error {
-	if len(text) == 0 {
-		return nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // so that seeds beyond 2^53 differ
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return err
-	}
-	walk(into, "", v)
-	return nil
-}
-
-func walk(into map[string]string, path string, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, inner := range v {
-			walk(into, strings.TrimPrefix(path+"."+key, "."), inner)
-		}
-	case []any:
-		for i, inner := range v {
-			walk(into, fmt.Sprintf("%s[%d]", path, i), inner)
-		}
-	default:
-		text, err := json.Marshal(v)
-		if err != nil {
-			text = []byte(err.Error())
-		}
-		into[path] = string(text)
-	}
 }

@@ -1,12 +1,11 @@
 package coordinator
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints/identity"
 )
 
 // IdentityError says that a folder's run is not the one that was to be resumed.
@@ -30,52 +29,13 @@ func (e *DataError) Error() string {
 
 // differences compares two JSON documents key by key.
 func differences(committed, now []byte) []string {
-	was, is := map[string]string{}, map[string]string{}
-	flatten(committed, was)
-	flatten(now, is)
-	keys := maps.Clone(was)
-	maps.Copy(keys, is)
+	all, err := identity.Differences(committed, now)
+	if err != nil {
+		return []string{"the settings cannot be compared: " + err.Error()}
+	}
 	var out []string
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		a, hadA := was[key]
-		b, hasB := is[key]
-		switch {
-		case a == b && hadA == hasB:
-		case !hadA:
-			out = append(out, fmt.Sprintf("%s: not set -> %s", key, b))
-		case !hasB:
-			out = append(out, fmt.Sprintf("%s: %s -> not set", key, a))
-		default:
-			out = append(out, fmt.Sprintf("%s: %s -> %s", key, a, b))
-		}
+	for _, d := range all {
+		out = append(out, fmt.Sprintf("%s: %s -> %s", d.Path, cmp.Or(d.Before, "not set"), cmp.Or(d.Now, "not set")))
 	}
 	return out
-}
-
-// flatten writes the leaves of a JSON document into out, by dotted path.
-func flatten(document []byte, out map[string]string) {
-	var v any
-	numbers := json.NewDecoder(bytes.NewReader(document))
-	numbers.UseNumber() // seeds beyond 2^53 differ too
-	if numbers.Decode(&v) != nil {
-		out["(settings)"] = string(document)
-		return
-	}
-	var walk func(path string, v any)
-	walk = func(path string, v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			for key, x := range v {
-				walk(strings.TrimPrefix(path+"."+key, "."), x)
-			}
-		case []any:
-			for i, x := range v {
-				walk(fmt.Sprintf("%s[%d]", path, i), x)
-			}
-		default:
-			b, _ := json.Marshal(v) // came from JSON
-			out[path] = string(b)
-		}
-	}
-	walk("", v)
 }
