@@ -52,8 +52,13 @@ func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 	return j
 }
 
-// close waits for a checkpoint in the writing.
-func (j *job) close() { j.saver.close() }
+// close waits for a checkpoint in the writing, and gives the trainer's memory back: the next run needs it.
+func (j *job) close() {
+	j.saver.close()
+	if t, ok := j.trainer.(interface{ Free() }); ok {
+		t.Free()
+	}
+}
 
 // kick makes the driver look again.
 func (j *job) kick() {

@@ -71,9 +71,10 @@ type Group struct {
 	transport Transport
 	Options
 
-	mu    sync.Mutex
-	held  map[key]*held
-	floor int64 // rounds before it were released
+	mu     sync.Mutex
+	held   map[key]*held
+	floor  int64 // rounds before it were released
+	unused unused
 }
 
 // key names a try of a round: all totals of one key are equal, whatever closing they were made under.
@@ -104,7 +105,7 @@ func (g *Group) hold(k key) *held {
 	defer g.mu.Unlock()
 	h := g.held[k]
 	if h == nil {
-		h = &held{changed: make(chan struct{})}
+		h = &held{changed: make(chan struct{}), spare: &g.unused}
 		g.held[k] = h
 	}
 	return h

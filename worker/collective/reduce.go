@@ -58,7 +58,7 @@ func (g *Group) alone(step Step, h *held, sum *fixed.Sum) *fixed.Sum {
 		return nil
 	}
 	if step.Share {
-		total := sum.Clone() // followers may ask for it while the caller already sums the next step
+		total := g.unused.clone(sum) // followers may ask for it while the caller already sums the next step
 		h.adopt(total, false)
 		return total
 	}
