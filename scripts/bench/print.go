@@ -4,15 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // write prints the table, the first row being its head, and keeps it and all figures in the files that the options name.
 func (o options) write(table [][]string, figures any) error {
-	fmt.Print(aligned(table))
+	fmt.Printf("%s\n\n%s", machine(), aligned(table))
 	if o.markdown != "" {
-		if err := os.WriteFile(o.markdown, []byte(markdown(table)), 0o644); err != nil {
+		if err := os.WriteFile(o.markdown, []byte(machine()+"\n\n"+markdown(table)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -24,6 +26,23 @@ func (o options) write(table [][]string, figures any) error {
 		return err
 	}
 	return os.WriteFile(o.json, append(text, '\n'), 0o644)
+}
+
+// machine says when and where: the date, processor, Go and how busy the machine is.
+func machine() string {
+	model, load := runtime.GOARCH, "unknown"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = strings.Fields(string(text))[0]
+	}
+	return fmt.Sprintf("%s, %d processors (%s), %s, load %s", time.Now().Format(time.DateOnly), runtime.NumCPU(), model, runtime.Version(), load)
 }
 
 func aligned(table [][]string) string {
