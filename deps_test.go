@@ -54,7 +54,7 @@ trainer/engine/enginetest: trainer/engine trainer/ops trainer/philox
 trainer/backbone: trainer/engine trainer/ops trainer/philox checkpoints/hub checkpoints/safetensors data
 trainer/encode/vectors:
 trainer/evaluate/metric:
-trainer/evaluate: data data/spelling trainer/evaluate/metric trainer/engine/cpu/gemm trainer/engine/cpu/pool
+trainer/evaluate: data data/spelling trainer/evaluate/metric trainer/philox trainer/engine/cpu/gemm trainer/engine/cpu/pool
 trainer: trainer/backbone trainer/contrastive trainer/optim trainer/fixed trainer/engine trainer/engine/cpu/pool data
 trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/parquet data/tokenize trainer trainer/backbone trainer/engine
 trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine
