@@ -101,23 +101,45 @@ func singular(word string) string {
 	return word
 }
 
-// Lexical scores a suite by BM25: the reference row beside a model's.
+// Lexical scores a retrieval suite by BM25: the reference row beside a model's. Pools and exclusions hold for it too.
 func Lexical(suite *data.Suite) (map[string]float64, error) {
+	sheet := suite.Sheet()
+	run, err := LexicalRun(suite)
+	if err != nil {
+		return nil, err
+	}
+	return ScoreSheet(&sheet, run)
+}
+
+// LexicalRun is what BM25 retrieves: of each query its 1,000 best documents that share a term with it.
+func LexicalRun(suite *data.Suite) (Run, error) {
+	sheet := suite.Sheet()
 	x := NewBM25()
-	for i, id := range suite.Documents {
-		text, err := suite.Text(len(suite.Queries) + i)
+	for i, id := range sheet.Documents {
+		text, err := suite.Text(len(sheet.Queries) + i)
 		if err != nil {
 			return nil, err
 		}
 		x.Add(id, text)
 	}
-	run := make(Run, len(suite.Queries))
-	for i, id := range suite.Queries {
+	run := make(Run, len(sheet.Queries))
+	for i, id := range sheet.Queries {
 		text, err := suite.Text(i)
 		if err != nil {
 			return nil, err
 		}
-		run[id] = x.Search(text, depth)
+		if sheet.Pools == nil && len(sheet.Excluded[id]) == 0 {
+			run[id] = x.Search(text, depth)
+			continue
+		}
+		hits := x.Search(text, len(sheet.Documents))
+		if sheet.Pools != nil {
+			hits = slices.DeleteFunc(hits, func(h Hit) bool { return !slices.Contains(sheet.Pools[id], h.Document) })
+		}
+		if sheet.Exclusion != data.KeepExcluded {
+			hits = Exclude(Run{id: hits}, sheet.Excluded)[id]
+		}
+		run[id] = hits[:min(depth, len(hits))]
 	}
-	return ScoreRun(run, suite.Qrels)
+	return run, nil
 }

@@ -23,6 +23,10 @@ func Search(queries, documents []float32, width int, ids []string, k int) ([][]H
 	}
 	threads := pool.New(runtime.GOMAXPROCS(0))
 	defer threads.Close()
+	return search(threads, queries, documents, width, ids, k)
+}
+
+func search(threads *pool.Pool, queries, documents []float32, width int, ids []string, k int) ([][]Hit, error) {
 	place, sorted := places(ids)
 	n := NewNearest(queries, width, k)
 	n.Add(threads, documents, place)

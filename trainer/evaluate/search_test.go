@@ -91,6 +91,7 @@ func TestScore(t *testing.T) {
 	}
 	ideal := 1 + 1/math.Log2(3)
 	want := map[string]float64{
+		"ndcg@1": 0.5, "ndcg@5": (1 + (1/math.Log2(3)+1/math.Log2(4))/ideal) / 2, MainScore: (1 + (1/math.Log2(3)+1/math.Log2(4))/ideal) / 2,
 		"ndcg@10": (1 + (1/math.Log2(3)+1/math.Log2(4))/ideal) / 2, "mrr@10": 0.75, "recall@1": 0.5, "recall@10": 1, "recall@100": 1,
 		"map": (1 + (1.0/2+2.0/3)/2) / 2, "r@1": 0.5, "success@1": 0.5,
 	}

@@ -1,0 +1,156 @@
+package evaluate
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
+)
+
+// Retrieve returns the documents that Score scores: the 1,000 best of each query, of its pool where it has one, without
+// those that it excludes. rows [Q+D, width] are in slot order.
+func Retrieve(sheet *data.Sheet, rows []float32, width int) (Run, error) {
+	q, d := len(sheet.Queries), len(sheet.Documents)
+	if width < 1 || len(rows) != (q+d)*width {
+		return nil, fmt.Errorf("score suite %s: %d values of width %d for %d queries and %d documents", sheet.Name, len(rows), width, q, d)
+	}
+	r := NewRetrieval(sheet, rows[:q*width], width)
+	defer r.Close()
+	if err := r.Add(rows[q*width:]); err != nil {
+		return nil, err
+	}
+	return r.Run()
+}
+
+// Retrieval retrieves while a suite's documents stream by: of them it holds only what a pool asks for.
+type Retrieval struct {
+	sheet   *data.Sheet
+	width   int
+	queries []float32
+	threads *pool.Pool
+
+	nearest *Nearest
+	place   []int32
+	sorted  []string
+	seen    int // documents added
+
+	pooled map[string][]float32 // rows of documents that some pool has; nil without pools
+}
+
+// NewRetrieval begins with the embeddings of the queries, [Q, width], which it keeps. Close it in the end.
+func NewRetrieval(sheet *data.Sheet, queries []float32, width int) *Retrieval {
+	r := &Retrieval{sheet: sheet, width: width, queries: queries, threads: pool.New(runtime.GOMAXPROCS(0))}
+	if sheet.Pools != nil {
+		r.pooled = map[string][]float32{}
+		for _, ids := range sheet.Pools {
+			for _, id := range ids {
+				r.pooled[id] = nil
+			}
+		}
+		return r
+	}
+	k := depth
+	if sheet.Exclusion == data.RemoveExcluded {
+		for _, out := range sheet.Excluded {
+			k = max(k, depth+len(out))
+		}
+	}
+	r.place, r.sorted = places(sheet.Documents)
+	r.nearest = NewNearest(queries, width, k)
+	return r
+}
+
+// Add takes the embeddings of the next documents in slot order, [n, width].
+func (r *Retrieval) Add(rows []float32) error {
+	n := len(rows) / r.width
+	if len(rows)%r.width != 0 || r.seen+n > len(r.sheet.Documents) {
+		return fmt.Errorf("score suite %s: %d values of width %d after %d of %d documents", r.sheet.Name, len(rows), r.width, r.seen, len(r.sheet.Documents))
+	}
+	if r.pooled == nil {
+		r.nearest.Add(r.threads, rows, r.place[r.seen:r.seen+n])
+	} else {
+		for i, id := range r.sheet.Documents[r.seen : r.seen+n] {
+			if _, ok := r.pooled[id]; ok {
+				r.pooled[id] = slices.Clone(rows[i*r.width : (i+1)*r.width])
+			}
+		}
+	}
+	r.seen += n
+	return nil
+}
+
+// Run returns what was retrieved, when all documents have been added.
+func (r *Retrieval) Run() (Run, error) {
+	if r.seen != len(r.sheet.Documents) {
+		return nil, fmt.Errorf("score suite %s: %d of %d documents", r.sheet.Name, r.seen, len(r.sheet.Documents))
+	}
+	if r.pooled != nil {
+		return r.pools()
+	}
+	found, err := r.nearest.Hits(r.sorted)
+	if err != nil {
+		return nil, fmt.Errorf("score suite %s: %w", r.sheet.Name, err)
+	}
+	run := make(Run, len(found))
+	for i, id := range r.sheet.Queries {
+		run[id] = found[i]
+	}
+	switch r.sheet.Exclusion {
+	case data.RemoveExcluded:
+		if len(r.sheet.Excluded) > 0 {
+			run = Cut(Exclude(run, r.sheet.Excluded), Single, depth)
+		}
+	case data.ZeroExcluded:
+		run = zeroed(run, r.sheet.Excluded)
+	}
+	return run, nil
+}
+
+// Close ends the threads.
+func (r *Retrieval) Close() { r.threads.Close() }
+
+// zeroed sets the scores of excluded documents to 0, which lifts them above documents with negative scores (DiffEmbed's
+// copy of mteb).
+func zeroed(run Run, excluded map[string][]string) Run {
+	for query, out := range excluded {
+		drop := map[string]bool{}
+		for _, d := range out {
+			drop[d] = true
+		}
+		for i, h := range run[query] {
+			if drop[h.Document] {
+				run[query][i].Score = 0
+			}
+		}
+	}
+	return run
+}
+
+// pools ranks each query's own documents. A query without a pool is not in the run; documents of a pool that the corpus
+// does not have are not retrieved.
+func (r *Retrieval) pools() (Run, error) {
+	run := Run{}
+	for i, query := range r.sheet.Queries {
+		var ids []string
+		var rows []float32
+		for _, id := range r.sheet.Pools[query] {
+			if row := r.pooled[id]; row != nil {
+				ids, rows = append(ids, id), append(rows, row...)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		found, err := search(nil, r.queries[i*r.width:(i+1)*r.width], rows, r.width, ids, depth)
+		if err != nil {
+			return nil, fmt.Errorf("score suite %s: query %s: %w", r.sheet.Name, query, err)
+		}
+		run[query] = found[0]
+	}
+	if r.sheet.Excluded != nil {
+		run = Exclude(run, r.sheet.Excluded)
+	}
+	return run, nil
+}
