@@ -60,20 +60,25 @@ func Agree[L, C cmp.Ordered](labels []L, clusters []C) (Agreement, error) {
 	}
 	g.V = ratio(2*g.Homogeneity*g.Completeness, g.Homogeneity+g.Completeness)
 	g.NMI = g.V
-	if rows == 1 && columns == 1 {
+	switch {
+	case rows == 1 && columns == 1, rows == len(labels) && columns == len(labels): // the only clustering of its kind
 		g.AMI = 1
 		return g, nil
+	case rows == 1 || columns == 1:
+		return g, nil // nothing is told
 	}
 	expected := expectedInformation(of, in, len(labels))
-	under := (h+k)/2 - expected
-	const epsilon = 1.0 / (1 << 52) // never a division by 0
-	if under < 0 {
-		under = min(under, -epsilon)
-	} else {
-		under = max(under, epsilon)
-	}
-	g.AMI = (information - expected) / under
+	g.AMI = awayFromZero(information-expected) / awayFromZero((h+k)/2-expected)
 	return g, nil
+}
+
+// awayFromZero keeps a difference of equal numbers, which is rounding, from deciding a quotient.
+func awayFromZero(v float64) float64 {
+	const epsilon = 1.0 / (1 << 52)
+	if v < 0 {
+		return min(v, -epsilon)
+	}
+	return max(v, epsilon)
 }
 
 // numbered gives each name a number, in the order of the names.
