@@ -14,7 +14,6 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
-	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
@@ -45,7 +44,7 @@ func (p *prepared) measure(header data.Header) (*measured, error) {
 	}
 	defer base.Close()
 	m := &measured{architecture: base.Architecture, threads: p.threads() * max(p.config.Cluster.Workers, 1)}
-	m.total, m.trainable = base.Sizes(c.Model, c.Loss.Kind != contrastive.InfoNCEKind)
+	m.total, m.trainable = base.Sizes(c.Model, !c.Loss.Embeds())
 	if need, have := m.resident(1), machineMemory(); p.config.Cluster.Workers > 0 && need > have {
 		return nil, fmt.Errorf("a worker needs %s for weights, moments and gradients; this machine has %s: train an adapter (model.lora), take a smaller model, or set cluster.workers: 0 here and let larger machines join",
 			size(float64(need)), size(float64(have)))

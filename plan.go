@@ -107,20 +107,21 @@ func (p *prepared) planModel(s *sheet, m *measured) {
 	if attention == "" {
 		attention = map[bool]string{true: "bidirectional", false: "causal"}[a.Bidirectional]
 	}
+	line := attention + " attention"
 	if c.Attention == backbone.Annealed {
-		attention = fmt.Sprintf("causal, opened to bidirectional over %s,", plural(c.AnnealSteps, "step", "steps"))
+		line = fmt.Sprintf("causal attention, opened to bidirectional over %s", plural(c.AnnealSteps, "step", "steps"))
 		if c.AnnealSteps > p.config.Train.Steps {
-			attention += " more than the run has,"
+			line += " (more than the run has)"
 		}
 	}
-	if e := c.Evaluation(); e != "" && e != c.Attention && e != attention {
-		attention += " (evaluation: " + e + ")"
+	if e := c.Evaluation(); e != "" && e != attention {
+		line += " (evaluation: " + e + ")"
 	}
 	pooling := strings.ReplaceAll(c.Pooling, "_", " ")
 	if c.PoolPrompt != nil && !*c.PoolPrompt {
 		pooling += " without the instruction"
 	}
-	s.row("model", "%s attention, %s pooling", attention, pooling)
+	s.row("model", "%s, %s pooling", line, pooling)
 }
 
 // planOrigin says which adapters the weights begin with.
@@ -178,35 +179,15 @@ func (p *prepared) planBatches(s *sheet, stats data.Stats, h data.Header) {
 	s.row("batches", "%s rows, about %s tokens; the first: %s texts in %s, at most %s tokens each (shard_tokens %s)",
 		grouped(p.order.Batch), count(int64(stats.BatchTokens)), grouped(h.Slots), plural(len(h.Tokens), "shard", "shards"),
 		grouped(longest), grouped(p.order.ShardTokens))
-	if h.Queries > 0 {
-		hard := h.Slots - 2*h.Queries
+	switch hard := h.Slots - 2*h.Queries; {
+	case p.config.Loss.Kind == contrastive.ExplicitKind:
+		s.row("batches", "%.3g hard negatives a query, its own alone", stats.Negatives)
+	case h.Queries > 0:
 		s.row("batches", "%s negatives a query: %s in-batch and %s hard (%.3g a row), over the whole batch whatever the workers",
 			grouped(h.Queries-1+hard), grouped(h.Queries-1), grouped(hard), stats.Negatives)
 	}
 	steps := p.config.Train.Steps
 	s.row("steps", "%s, %.3g epochs of %.4g steps", grouped(steps), float64(steps)/stats.StepsAnEpoch, stats.StepsAnEpoch)
-}
-
-func (p *prepared) planObjective(s *sheet) {
-	l := p.config.Loss
-	switch l.Kind {
-	case contrastive.InfoNCEKind:
-		line := fmt.Sprintf("InfoNCE, temperature %g", l.Temperature)
-		if l.Symmetric {
-			line += ", both directions"
-		}
-		if l.Options().MaskDuplicates {
-			line += ", documents equal to the positive masked"
-		}
-		s.row("objective", "%s", line)
-	case contrastive.MaskedDiffusion:
-		s.row("objective", "masked diffusion: each token masked with probability t ~ U(%g, 1), cross-entropy / t; texts: %s", l.Epsilon, l.Texts)
-	default:
-		s.row("objective", "next-token prediction (%s); texts: %s", l.Kind, l.Texts)
-	}
-	o := p.config.Trainer().Optimizer.Filled()
-	s.row("optimizer", "AdamW, betas %g and %g, weight decay %g, %s", o.Beta1, o.Beta2, o.WeightDecay, clip(o.Clip))
-	s.row("optimizer", "learning rate %s", words(o.Schedule, p.config.Train.Steps))
 }
 
 func clip(norm float64) string {

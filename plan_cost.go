@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/data"
-	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 )
 
 // workers is the number of local workers, or 1 where all workers join from elsewhere.
@@ -23,7 +22,7 @@ func (p *prepared) planMemory(s *sheet, m *measured, h data.Header) {
 		s.row("memory", "activations %s", m.why)
 		return
 	}
-	if p.config.Loss.Kind != contrastive.InfoNCEKind {
+	if !p.config.Loss.Embeds() {
 		s.row("memory", "activations of the largest shard %s", size(float64(m.backward)))
 		return
 	}

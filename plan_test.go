@@ -18,7 +18,18 @@ func TestDryRun(t *testing.T) {
 			"LoRA of rank 4, alpha 8, dropout 0.1 on all linears", "bidirectional attention, mean pooling",
 			"31 negatives a query: 15 in-batch and 16 hard (1 a row)", "InfoNCE, temperature 0.05", "no second forward pass",
 		}},
-		"full":     {testFull, []string{"all train", "causal attention, last token pooling", "both directions"}},
+		"full": {testFull, []string{"all train", "causal attention, last token pooling", "both directions"}},
+		"annealed": {
+			"model: {preset: tiny-causal, attention: annealed, anneal_steps: 2}\nloss: {matryoshka: [128, 32], matryoshka_weights: [1, 0.5], mask_margin: 0.1}\n",
+			[]string{
+				"causal attention, opened to bidirectional over 2 steps (evaluation: bidirectional), mean pooling", "more similar than the positive by 0.1 masked",
+				"summed over the first 128, 32 dimensions with weights 1, 0.5",
+			},
+		},
+		"explicit": {"model: {preset: tiny-causal}\nloss: {kind: explicit}\n", []string{"explicit negatives", "1 hard negatives a query, its own alone"}},
+		"mntp": {"model: {preset: tiny-diffusion}\nloss: {kind: mntp, mask_token: _}\n", []string{
+			"masked next-token prediction (mntp): each token masked with probability 0.2", `mask token "_"`,
+		}},
 		"language": {testLM, []string{"masked diffusion", "activations of the largest shard"}},
 	} {
 		t.Run(name, func(t *testing.T) {

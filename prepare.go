@@ -59,6 +59,9 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 	if err := p.openModel(log); err != nil {
 		return nil, err
 	}
+	if err := p.maskToken(); err != nil {
+		return nil, err
+	}
 	if err := p.openAdapters(log); err != nil {
 		return nil, err
 	}

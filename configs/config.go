@@ -72,5 +72,11 @@ func (c *Config) Order() data.Order {
 	if !c.Loss.Embeds() {
 		o.HardNegatives, o.Texts, o.Predicted = 0, c.Loss.Texts, c.Loss.Kind == contrastive.CausalLM
 	}
+	if loss, seed := c.Loss, c.Train.Seed; loss.Kind == contrastive.MNTP {
+		o.Terms = func(step int64, slot int32, tokens int) int {
+			n, _ := loss.Terms(seed, step, uint32(slot), tokens)
+			return n
+		}
+	}
 	return o
 }

@@ -99,9 +99,13 @@ func (b *Batch) texts() []ref {
 	}
 	var sum int64
 	for i := range refs {
-		sum += int64(refs[i].tokens)
-		if b.set.order.Predicted {
-			sum--
+		switch o := &b.set.order; {
+		case o.Terms != nil:
+			sum += int64(o.Terms(b.Header.Step, int32(i), int(refs[i].tokens)))
+		case o.Predicted:
+			sum += int64(refs[i].tokens) - 1
+		default:
+			sum += int64(refs[i].tokens)
 		}
 	}
 	b.Header.Divisor = float64(max(1, sum))

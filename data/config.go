@@ -31,4 +31,7 @@ type Order struct {
 	// Predicted makes Header.Divisor the number of tokens that a causal model predicts (all but the first of
 	// each text) and not the number of tokens. Only with Texts.
 	Predicted bool `json:"predicted,omitempty"`
+	// Terms, if not nil, makes Header.Divisor the sum of its results over the texts, in place of the number of tokens: for
+	// an objective that draws what it predicts. It is a pure function of the step, a text's slot and its length.
+	Terms func(step int64, slot int32, tokens int) int `json:"-"`
 }

@@ -14,19 +14,33 @@ import (
 func TestBackbonesDoNotShowTheFleet(t *testing.T) {
 	qwen := filepath.Join(golden.Dir(t, "backbones"), "qwen2")
 	lora := &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.2}
+	patterns := &backbone.LoRAConfig{Rank: 4, Alpha: 8, RankPattern: map[string]int{"q_proj": 2}, AlphaPattern: map[string]float64{"layers.0.mlp.up_proj": 3}}
+	margin, underscore := 0.1, int32(62)
 	for _, c := range []struct {
 		name, kind string
 		model      backbone.Config
+		loss       func(*contrastive.Config)
 	}{
-		{"lora", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: lora}},
-		{"full", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Causal, Pooling: "last_token"}},
-		{"diffusion", contrastive.MaskedDiffusion, backbone.Config{Preset: "tiny-diffusion"}},
-		{"causal", contrastive.CausalLM, backbone.Config{Preset: "tiny-causal"}},
+		{"lora", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Bidirectional, LoRA: lora}, nil},
+		{"full", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Causal, Pooling: "last_token"}, nil},
+		{"annealed, patterns, matryoshka, margin", contrastive.InfoNCEKind, backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 4, LoRA: patterns}, func(l *contrastive.Config) {
+			l.Matryoshka, l.MatryoshkaWeights, l.MaskMargin = []int{64, 16, 32}, []float64{1, 0.5, 0.25}, &margin
+		}},
+		{"explicit", contrastive.ExplicitKind, backbone.Config{Path: qwen, Attention: backbone.Causal, Pooling: "last_token", LoRA: lora}, nil},
+		{"diffusion", contrastive.MaskedDiffusion, backbone.Config{Preset: "tiny-diffusion"}, nil},
+		{"annealed diffusion", contrastive.MaskedDiffusion, backbone.Config{Preset: "tiny-diffusion", Attention: backbone.Annealed, AnnealSteps: 3}, func(l *contrastive.Config) { l.Shift = true }},
+		{"mntp", contrastive.MNTP, backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 2, LoRA: lora}, func(l *contrastive.Config) {
+			l.MaskID = &underscore
+		}},
+		{"causal", contrastive.CausalLM, backbone.Config{Preset: "tiny-causal"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			seed := seeded(t)
 			config := testConfig(c.kind)
 			config.Model, config.Steps, config.Optimizer.Schedule.Peak = c.model, 3, 1e-3
+			if c.loss != nil {
+				c.loss(&config.Loss)
+			}
 			one := onCPU(t, config, 1, Options{})
 			want := alone(t, one, seed, c.kind)
 			if got := one.State().Digest(); got != one.Digest() {
@@ -45,6 +59,37 @@ func TestBackbonesDoNotShowTheFleet(t *testing.T) {
 			}
 			trainWithHub(t, seed, c.kind, fleet, want, map[string]int{})
 		})
+	}
+}
+
+// The promise for every family of the goldens, whose blocks differ: the digests of parameters and moments are equal for W =
+// 1, 2 and 3 workers that are disturbed, on different numbers of threads, with the attention that opens.
+func TestGoldenFamiliesDoNotShowTheFleet(t *testing.T) {
+	families, err := filepath.Glob(filepath.Join(golden.Dir(t, "backbones"), "*", "config.json"))
+	if err != nil || len(families) < 3 {
+		t.Fatalf("%d families: %v", len(families), err)
+	}
+	for _, file := range families {
+		for _, kind := range []string{contrastive.InfoNCEKind, contrastive.MNTP} {
+			t.Run(filepath.Base(filepath.Dir(file))+"/"+kind, func(t *testing.T) {
+				seed := seeded(t)
+				config := testConfig(kind)
+				config.Steps, config.Optimizer.Schedule.Peak = 2, 1e-3
+				config.Model = backbone.Config{
+					Path: filepath.Dir(file), Attention: backbone.Annealed, AnnealSteps: 3, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.1},
+				}
+				mask := int32(vocabulary - 1)
+				config.Loss.MaskID = &mask
+				want := alone(t, onCPU(t, config, 1, Options{}), seed, kind)
+				for workers := 1; workers <= 3; workers++ {
+					var fleet []*Trainer
+					for w := range workers {
+						fleet = append(fleet, onCPU(t, config, 1+w%2, Options{Keep: int64(w) << 20}))
+					}
+					trainWithHub(t, seed, kind, fleet, want, map[string]int{})
+				}
+			})
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ type model interface {
 	// MaskToken returns the id that masked diffusion puts in the place of a token, -1 if there is none.
 	MaskToken() int32
 
-	// Embed returns unit rows [len(batch.Texts), D]. With keep > 0, activations of at most that many bytes may
+	// Embed returns rows [len(batch.Texts), D], unit ones but for training with the explicit loss. With keep > 0, activations of at most that many bytes may
 	// come with them for EmbedBackward; nil if there are none.
 	Embed(batch backbone.Batch, keep int64) (rows []float32, a activations, err error)
 	// EmbedBackward writes the gradient of sum(E * dE) over the batch's rows to grad [P]; dE [len(batch.Texts), D].

@@ -76,7 +76,7 @@ func (r *round) contrast(ctx context.Context) (loss float64, err error) {
 		return 0, fmt.Errorf("step %d: a batch of %d slots, %d queries and %d documents with %d gathered values, want slots = queries + documents, no fewer documents than queries, and %d values",
 			r.step, h.Slots, h.Queries, len(h.Docs), len(rows), want)
 	}
-	batch := contrastive.Batch{Queries: h.Queries, Docs: h.Docs}
+	batch := contrastive.Batch{Queries: h.Queries, Docs: h.Docs, Negatives: h.Negatives}
 	if loss, r.dE, err = r.loss.Loss(rows, r.model.Width(), batch); err != nil {
 		return 0, fmt.Errorf("step %d: %w", r.step, err)
 	}
@@ -162,10 +162,11 @@ func (r *round) predict(shard *data.Shard) contrastive.Prediction {
 	for i, t := range shard.Texts {
 		texts[i] = contrastive.Text{ID: uint32(t.Slot), Tokens: t.Tokens}
 	}
-	if r.config.Loss.Kind == contrastive.CausalLM {
-		return contrastive.Causal(texts, r.header.Divisor)
+	mask := r.model.MaskToken()
+	if id := r.config.Loss.MaskID; id != nil {
+		mask = *id
 	}
-	return r.config.Loss.Diffusion(texts, r.model.MaskToken(), r.config.Seed, r.step, r.header.Divisor)
+	return r.config.Loss.Predict(texts, mask, r.config.Seed, r.step, r.header.Divisor)
 }
 
 // add adds the gradient in r.grad to the sum (sign 1), or takes it out (-1): exact, whichever came first.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/counterpoint-ml/counterpoint/data"
-	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
 
@@ -32,7 +31,7 @@ func (t *Trainer) Step(ctx context.Context, header data.Header, step int64, flee
 	var loss float64
 	var err error
 
-	if t.config.Loss.Kind == contrastive.InfoNCEKind {
+	if t.config.Loss.Embeds() {
 		for shard, err := range fleet.Leased(ctx, Embed) { // A
 			if err != nil {
 				return Outcome{}, fmt.Errorf("step %d, lease of phase A: %w", step, err)

@@ -55,7 +55,17 @@ func threads(t *testing.T, n int) *pool.Pool {
 
 // stepBatch is the batch of a step: the same for every run of a test.
 func stepBatch(seed uint64, kind string, step int64) (data.Header, []*data.Shard) {
-	return batch(rand.New(rand.NewPCG(seed, uint64(step))), kind, 6, vocabulary-1, 24)
+	header, shards := batch(rand.New(rand.NewPCG(seed, uint64(step))), kind, 6, vocabulary-1, 24)
+	if c := testConfig(kind); kind == contrastive.MNTP {
+		header.Divisor = 0
+		for _, s := range shards {
+			for _, t := range s.Texts {
+				n, _ := c.Loss.Terms(c.Seed, step, uint32(t.Slot), len(t.Tokens))
+				header.Divisor += float64(n)
+			}
+		}
+	}
+	return header, shards
 }
 
 // alone trains a run by one worker and returns every step's outcome.
@@ -80,7 +90,7 @@ func compare(t *testing.T, what string, got, want Outcome) {
 	}
 }
 
-var kinds = []string{contrastive.InfoNCEKind, contrastive.MaskedDiffusion, contrastive.CausalLM}
+var kinds = []string{contrastive.InfoNCEKind, contrastive.ExplicitKind, contrastive.MaskedDiffusion, contrastive.MNTP, contrastive.CausalLM}
 
 func seeded(t testing.TB) uint64 {
 	seed := uint64(time.Now().UnixNano())
@@ -177,7 +187,7 @@ func TestThreadsAndKeptActivationsDoNotShow(t *testing.T) {
 			for i, got := range alone(t, tr, seed, kind) {
 				compare(t, fmt.Sprintf("%s, keeping %d bytes, step %d", kind, o.Keep, i), got, want[i])
 			}
-			if kind != contrastive.InfoNCEKind {
+			if !(contrastive.Config{Kind: kind}).Embeds() {
 				continue
 			}
 			if (o.Keep > 1000) != (m.second == 0) || (o.Keep > 0) != (m.saved > 0) {

@@ -221,7 +221,7 @@ func batch(r *rand.Rand, kind string, queries, v, size int) (data.Header, []*dat
 	for _, t := range texts[queries:] {
 		h.Docs = append(h.Docs, t.Doc)
 	}
-	if kind != contrastive.InfoNCEKind {
+	if !(contrastive.Config{Kind: kind}).Embeds() {
 		h.Queries, h.Negatives, h.Docs = 0, nil, nil
 		for _, t := range texts {
 			h.Divisor += float64(len(t.Tokens))

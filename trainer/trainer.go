@@ -1,7 +1,6 @@
 package trainer
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -20,7 +19,7 @@ import (
 type Trainer struct {
 	config  Config
 	model   model
-	loss    *contrastive.InfoNCE // nil for a language objective
+	loss    *contrastive.Loss // nil for a language objective
 	pool    *pool.Pool
 	keep    int64
 	params  []backbone.Param
@@ -49,8 +48,9 @@ type Options struct {
 // New makes the model of a run on a device, from the weights of base (backbone.Load of config.Model), and its
 // trainer. Step 0 begins with the initial parameters: a function of base and config alone.
 func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Trainer, error) {
-	head := config.Loss.Kind != contrastive.InfoNCEKind
-	m, err := backbone.New(base, dev, config.Model, backbone.Options{Head: head, Seed: config.Seed})
+	m, err := backbone.New(base, dev, config.Model, backbone.Options{
+		Head: !config.Loss.Embeds(), Raw: config.Loss.Kind == contrastive.ExplicitKind, Seed: config.Seed,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -64,23 +64,23 @@ func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Tra
 }
 
 func newTrainer(config Config, m model, dev engine.Device, o Options) (*Trainer, error) {
-	switch config.Loss.Kind {
-	case contrastive.InfoNCEKind:
-		if config.Loss.Temperature <= 0 {
-			return nil, fmt.Errorf("loss.temperature: %v, want more than 0", config.Loss.Temperature)
+	switch l := config.Loss; l.Kind {
+	case contrastive.InfoNCEKind, contrastive.ExplicitKind:
+		if err := l.Check(m.Width()); err != nil {
+			return nil, err
 		}
-	case contrastive.MaskedDiffusion:
-		if m.MaskToken() < 0 {
-			return nil, errors.New("loss.kind: masked-diffusion: the model's config.json names no mask_token_id")
+	case contrastive.MaskedDiffusion, contrastive.MNTP:
+		if l.MaskID == nil && m.MaskToken() < 0 {
+			return nil, fmt.Errorf("loss.mask_token: the model's config.json names no mask_token_id; %s needs a token of the vocabulary that stands for a masked one, such as _", l.Kind)
 		}
 	case contrastive.CausalLM:
 	default:
-		return nil, fmt.Errorf("loss.kind: %q, want %s, %s or %s", config.Loss.Kind,
-			contrastive.InfoNCEKind, contrastive.MaskedDiffusion, contrastive.CausalLM)
+		return nil, fmt.Errorf("loss.kind: %q, want %s, %s, %s, %s or %s", l.Kind, contrastive.InfoNCEKind, contrastive.ExplicitKind,
+			contrastive.MaskedDiffusion, contrastive.MNTP, contrastive.CausalLM)
 	}
 	t := &Trainer{config: config, model: m, pool: o.Pool, keep: o.Keep, params: m.Params()}
-	if config.Loss.Kind == contrastive.InfoNCEKind {
-		t.loss = contrastive.NewInfoNCE(dev, config.Loss.Options())
+	if config.Loss.Embeds() {
+		t.loss = contrastive.NewLoss(dev, config.Loss.Options())
 	}
 	var decay []bool
 	t.offsets, decay = layout(t.params)

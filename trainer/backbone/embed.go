@@ -25,10 +25,15 @@ func (a *Activations) Free() {
 	}
 }
 
-// Embed returns unit rows [len(batch.Texts), D], which the caller may keep. With keep > 0, activations of at most that
+// kind says how texts are embedded in training, or outside of it.
+func (m *Model) kind(r result, training bool) kind {
+	return kind{result: r, attention: m.attention(training), dropout: training, raw: training && m.options.Raw}
+}
+
+// Embed returns rows [len(batch.Texts), D], which the caller may keep; unit ones, but for training with Options.Raw. With keep > 0, activations of at most that
 // many bytes may come with them for EmbedBackward; nil if there are none. The rows have the same bits either way.
 func (m *Model) Embed(batch Batch, keep int64) ([]float32, *Activations, error) {
-	k := kind{embeddings, m.attention(batch.Training), batch.Training}
+	k := m.kind(embeddings, batch.Training)
 	if err := m.fill(batch, nil); err != nil {
 		return nil, nil, err
 	}
@@ -85,7 +90,7 @@ func (m *Model) EmbedBackward(batch Batch, dE, grad []float32, a *Activations) e
 			return err
 		}
 		var err error
-		k := kind{gradients, m.attention(batch.Training), batch.Training}
+		k := m.kind(gradients, batch.Training)
 		if a, err = m.forward(k, 1<<62); err != nil {
 			return err
 		}

@@ -43,21 +43,23 @@ func TestGradients(t *testing.T) {
 		name     string
 		config   backbone.Config
 		language bool
+		raw      bool
 	}{
-		{"lora", backbone.Config{Path: qwen, Pooling: "last_token", LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.1}}, false},
-		{"some targets", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 2, Alpha: 8, RSLoRA: true, Targets: []string{"v_proj", "up_proj"}}}, false},
+		{"lora", backbone.Config{Path: qwen, Pooling: "last_token", LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8, Dropout: 0.1}}, false, false},
+		{"some targets", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 2, Alpha: 8, RSLoRA: true, Targets: []string{"v_proj", "up_proj"}}}, false, false},
 		{"patterns", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{
 			Rank: 4, Alpha: 8, Dropout: 0.1, RankPattern: map[string]int{"q_proj": 2, `layers\.1\.mlp\..*proj`: 6}, AlphaPattern: map[string]float64{"layers.0.self_attn.v_proj": 16},
-		}}, false},
-		{"annealed", backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 9, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, false},
-		{"full", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, PoolPrompt: &off}, false},
-		{"masked diffusion", backbone.Config{Preset: "tiny-diffusion"}, true},
-		{"causal", backbone.Config{Preset: "tiny-causal"}, true},
-		{"language with lora", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, true},
+		}}, false, false},
+		{"annealed", backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 9, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, false, false},
+		{"raw", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, false, true},
+		{"full", backbone.Config{Path: qwen, Attention: backbone.Bidirectional, PoolPrompt: &off}, false, false},
+		{"masked diffusion", backbone.Config{Preset: "tiny-diffusion"}, true, false},
+		{"causal", backbone.Config{Preset: "tiny-causal"}, true, false},
+		{"language with lora", backbone.Config{Path: qwen, LoRA: &backbone.LoRAConfig{Rank: 4, Alpha: 8}}, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
-			m := model(t, device(t, 2), c.config, backbone.Options{Head: c.language, Seed: seed})
+			m := model(t, device(t, 2), c.config, backbone.Options{Head: c.language, Raw: c.raw, Seed: seed})
 			w := m.Parameters()
 			if c.config.LoRA != nil { // B is zero: move away from there
 				for i, v := range gaussian(r, len(w)) {

@@ -26,6 +26,7 @@ type kind struct {
 	result    result
 	attention string
 	dropout   bool
+	raw       bool // embeddings are not normalised
 }
 
 // bidirectionalWindow is transformers' reading of a sliding window without a causal mask. Tests only.
@@ -73,7 +74,10 @@ func (m *Model) build(k kind, s sizes, host ops.Host) (*graph, *builder, error) 
 		stages = [][]*gorgonia.Node{{h}}
 	case embeddings, gradients:
 		skip := b.Input(ops.Ints, "skip", s.texts)
-		e := b.Apply(ops.Normalize{}, b.Apply(ops.Pool{Kind: m.pooling}, h, b.cu, skip))
+		e := b.Apply(ops.Pool{Kind: m.pooling}, h, b.cu, skip)
+		if !k.raw {
+			e = b.Apply(ops.Normalize{}, e)
+		}
 		stages = [][]*gorgonia.Node{{e}}
 		if k.result == gradients {
 			dE := b.Input(ops.Matrix, "dE", s.texts, m.arch.Width)

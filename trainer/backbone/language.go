@@ -23,7 +23,7 @@ func (m *Model) LanguageBackward(batch Batch, p Prediction, grad []float32) (flo
 	if err := m.fill(batch, &p); err != nil {
 		return 0, err
 	}
-	loss, err := m.once(kind{language, m.attention(batch.Training), batch.Training})
+	loss, err := m.once(kind{result: language, attention: m.attention(batch.Training), dropout: batch.Training})
 	if err != nil {
 		return 0, err
 	}
@@ -45,7 +45,7 @@ func (m *Model) TokenLosses(batch Batch, p Prediction) ([]float32, error) {
 	if err := m.fill(batch, &p); err != nil {
 		return nil, err
 	}
-	return m.once(kind{losses, m.attention(batch.Training), false})
+	return m.once(kind{result: losses, attention: m.attention(batch.Training)})
 }
 
 // Logits returns the head on the states of some packed positions, [len(positions), Vocab].
@@ -59,7 +59,7 @@ func (m *Model) Logits(batch Batch, positions []int32) ([]float32, error) {
 	if err := m.fill(batch, &Prediction{Position: positions}); err != nil {
 		return nil, err
 	}
-	return m.once(kind{logits, m.attention(batch.Training), false})
+	return m.once(kind{result: logits, attention: m.attention(batch.Training)})
 }
 
 // Hidden returns the states after the final norm, [T, D].
@@ -67,7 +67,7 @@ func (m *Model) Hidden(batch Batch) ([]float32, error) {
 	if err := m.fill(batch, nil); err != nil {
 		return nil, err
 	}
-	return m.once(kind{hidden, m.attention(batch.Training), false})
+	return m.once(kind{result: hidden, attention: m.attention(batch.Training)})
 }
 
 func (m *Model) hasHead() error {

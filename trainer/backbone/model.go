@@ -21,6 +21,7 @@ type Param struct {
 type Options struct {
 	Head   bool // a language objective: the head takes part, and trains if all parameters do
 	Frozen bool // nothing trains: the model only embeds, and without config.LoRA has no parameters
+	Raw    bool // training embeds as pooled, without normalising: for a loss of plain products
 	Seed   uint64
 }
 

@@ -109,17 +109,17 @@ func (m *Model) Bytes(tokens, texts int) (embed, backward int64, err error) {
 	e := engine.Extents{Tokens: tokens, Texts: texts}
 	if m.options.Head {
 		e.Picks = tokens
-		p, err := m.program(kind{language, m.attention(true), true}, e)
+		p, err := m.program(kind{result: language, attention: m.attention(true), dropout: true}, e)
 		if err != nil {
 			return 0, 0, err
 		}
 		return 0, p.Bytes(), nil
 	}
-	small, err := m.program(kind{embeddings, m.attention(true), true}, e)
+	small, err := m.program(m.kind(embeddings, true), e)
 	if err != nil {
 		return 0, 0, err
 	}
-	large, err := m.program(kind{gradients, m.attention(true), true}, e)
+	large, err := m.program(m.kind(gradients, true), e)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -71,7 +71,7 @@ func stepGradient(t *testing.T, dir, name string, c backbone.Config, s stepsConf
 	for i := range docs {
 		docs[i] = uint64(i + 1)
 	}
-	infonce := contrastive.NewInfoNCE(dev, contrastive.Config{Kind: contrastive.InfoNCEKind, Temperature: s.Temperature}.Options())
+	infonce := contrastive.NewLoss(dev, contrastive.Config{Kind: contrastive.InfoNCEKind, Temperature: s.Temperature}.Options())
 	defer infonce.Free()
 	loss, dE, err := infonce.Loss(rows, m.Width(), contrastive.Batch{Queries: s.Batch, Docs: docs})
 	if err != nil {

@@ -81,3 +81,60 @@ func TestShiftDropsAMaskedFirstToken(t *testing.T) {
 		t.Errorf("Causal = %+v, want the same terms over unmasked inputs", c)
 	}
 }
+
+// MNTP masks tokens but the first at its rate, each read from the state before it with one weight; Terms counts them
+// beforehand; neither knows the packing.
+func TestMaskedNext(t *testing.T) {
+	r := random(t)
+	var texts []Text
+	tokens := 0.0
+	for i := range 200 {
+		x := Text{ID: uint32(7 * i)}
+		for range 1 + r.IntN(60) {
+			x.Tokens = append(x.Tokens, int32(r.IntN(500)))
+		}
+		tokens += float64(len(x.Tokens) - 1)
+		texts = append(texts, x)
+	}
+	const mask, seed, step = 500, 42, 3
+	for _, rate := range []float64{0, 0.2, 0.8, 1} {
+		c := Config{Kind: MNTP, MaskRate: rate}
+		p := c.Predict(texts, mask, seed, step, 10)
+		if rate == 0 {
+			rate = DefaultMaskRate
+		}
+		if n := float64(len(p.Target)); math.Abs(n-rate*tokens) > 5*math.Sqrt(tokens*rate*(1-rate)) {
+			t.Errorf("rate %v: %v of %v tokens are masked", rate, n, tokens)
+		}
+		terms, start, at := 0, 0, 0
+		for _, x := range texts {
+			n, ok := c.Terms(seed, step, x.ID, len(x.Tokens))
+			alone := c.Predict([]Text{x}, mask, seed, step, 10)
+			if !ok || n != len(alone.Target) {
+				t.Fatalf("Terms = %d, %v, want the %d of the text", n, ok, len(alone.Target))
+			}
+			terms += n
+			if !slices.Equal(alone.Inputs, p.Inputs[start:start+len(x.Tokens)]) {
+				t.Fatal("a text packed with others is masked otherwise than alone")
+			}
+			for i, token := range x.Tokens {
+				if p.Inputs[start+i] == token {
+					continue
+				}
+				if i == 0 || p.Position[at] != int32(start+i-1) || p.Target[at] != token || p.Weight[at] != 0.1 || p.Inputs[start+i] != mask {
+					t.Fatalf("token %d: term at %d for %d of weight %v", i, p.Position[at], p.Target[at], p.Weight[at])
+				}
+				at++
+			}
+			start += len(x.Tokens)
+		}
+		if terms != len(p.Target) || at != terms {
+			t.Errorf("rate %v: %d terms counted, %d seen, want %d", rate, terms, at, len(p.Target))
+		}
+	}
+	all := Config{Kind: MNTP, MaskRate: 1}.Predict(texts, mask, seed, step, tokens)
+	causal := Config{Kind: CausalLM}.Predict(texts, mask, seed, step, tokens)
+	if !slices.Equal(all.Position, causal.Position) || !slices.Equal(all.Target, causal.Target) || !slices.Equal(all.Weight, causal.Weight) {
+		t.Error("with all tokens masked the terms are not those of causal-lm")
+	}
+}

@@ -7,39 +7,62 @@ import "math"
 type Batch struct {
 	Queries int      // B
 	Docs    []uint64 // [R-B] identity of every document: equal texts have equal identities
+
+	Negatives []int32 // [B] hard negatives of each query; the explicit loss reads it
 }
 
 // Rows returns R.
 func (b Batch) Rows() int { return b.Queries + len(b.Docs) }
 
-// Options of InfoNCE.
-type Options struct {
-	Temperature    float64 // tau; divides
-	Symmetric      bool    // the mean of query-to-document and document-to-query
-	MaskDuplicates bool    // leaves out the documents that are the query's own positive a second time
+// Reference is the loss of a run in float64, by the formula and slowly. rows [R, D] are unit vectors, or, of the explicit
+// loss, as they were pooled; grad [R, D] is dL/d rows with every row a free variable. With o.Dimensions D_k and weights
+// w_k (Kusupati et al. 2022, "Matryoshka representation learning", equation 1),
+//
+//	L = sum_k w_k L_k(u_k),  u_k = the first D_k values of each row, divided by their length
+//
+// of which the explicit loss leaves the last step out.
+func Reference(rows []float64, d int, b Batch, o Options) (loss float64, grad []float64) {
+	one := func(rows []float64, d int) (float64, []float64) {
+		if o.Explicit {
+			return Explicit(rows, d, b.Negatives)
+		}
+		return infoNCE(rows, d, b, o)
+	}
+	if len(o.Dimensions) == 0 {
+		return one(rows, d)
+	}
+	grad = make([]float64, len(rows))
+	for k, short := range o.Dimensions {
+		var cut []float64
+		for at := 0; at < len(rows); at += d {
+			cut = append(cut, rows[at:at+short]...)
+		}
+		var l float64
+		var g []float64
+		if o.Explicit {
+			l, g = one(cut, short)
+		} else {
+			u, length := Unit(cut, short)
+			l, g = one(u, short)
+			g = UnitGrad(g, u, length, short)
+		}
+		loss += o.weight(k) * l
+		for i := range b.Rows() {
+			axpy(o.weight(k), g[i*short:(i+1)*short], grad[i*d:])
+		}
+	}
+	return loss, grad
 }
 
-// Options returns the InfoNCE settings of a run.
-func (c Config) Options() Options {
-	return Options{c.Temperature, c.Symmetric, c.MaskDuplicates == nil || *c.MaskDuplicates}
-}
-
-// same reports whether the positives or negatives at documents i and j are one text, which makes each a false
-// negative of the other's query.
-func (o Options) same(docs []uint64, i, j int) bool {
-	return o.MaskDuplicates && i != j && docs[i] == docs[j]
-}
-
-// Reference is InfoNCE in float64, by the formula and slowly. rows [R, D] are unit vectors; grad [R, D] is dL/d rows
-// with every row a free variable. With s_ij = <q_i, d_j>/tau and pi_ij = softmax_j(s_ij), van den Oord et al. 2018,
+// infoNCE: rows [R, D] are unit vectors. With s_ij = <q_i, d_j>/tau and pi_ij = softmax_j(s_ij), van den Oord et al. 2018,
 // equation 4, over all documents of the batch:
 //
 //	L        = -1/B sum_i log pi_ii
 //	dL/ds_ij = (pi_ij - delta_ij) / B
 //
 // Symmetric is (L + L')/2, where L' exchanges queries and positives: row i of L' is the positive of query i against
-// every query; hard negatives are in L only. Masked terms are left out of the softmax; the divisor stays B.
-func Reference(rows []float64, d int, b Batch, o Options) (loss float64, grad []float64) {
+// every query; hard negatives are in L only. Masked terms are left out of the softmax; the divisor stays B, and the mask has no gradient.
+func infoNCE(rows []float64, d int, b Batch, o Options) (loss float64, grad []float64) {
 	B, N := b.Queries, len(b.Docs)
 	grad = make([]float64, len(rows))
 	row := func(x []float64, i int) []float64 { return x[i*d : (i+1)*d] }
@@ -49,7 +72,7 @@ func Reference(rows []float64, d int, b Batch, o Options) (loss float64, grad []
 			a := row(rows, anchor(i))
 			for j := range n {
 				s[j] = dot(a, row(rows, candidate(j))) / o.Temperature
-				if o.same(b.Docs, i, j) {
+				if o.same(b.Docs, i, j) || i != j && o.above(dot(a, row(rows, candidate(j))), dot(a, row(rows, candidate(i)))) {
 					s[j] = math.Inf(-1)
 				}
 			}
@@ -178,6 +201,7 @@ func dot(a, b []float64) (s float64) {
 	return s
 }
 
+// axpy adds k x to the first values of y.
 func axpy(k float64, x, y []float64) {
 	for i := range x {
 		y[i] += k * x[i]

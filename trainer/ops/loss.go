@@ -66,7 +66,7 @@ func (c CrossEntropy) Grad(b *Builder, in gorgonia.Nodes, _, grad *gorgonia.Node
 	return gorgonia.Nodes{dh, b.Apply(CrossEntropyGradW{}, in[0], in[1], in[2], in[3], grad, dh), nil, nil}
 }
 
-// LossOf returns the loss of a CrossEntropy or InfoNCE node that was differentiated, as the backward pass finds it on
+// LossOf returns the loss of a CrossEntropy, InfoNCE or Explicit node that was differentiated, as the backward pass finds it on
 // its way: a program that wants the gradients and this loss never computes the logits twice.
 func LossOf(b *Builder, cost *gorgonia.Node) *gorgonia.Node {
 	if b.err != nil {
@@ -82,6 +82,8 @@ func LossOf(b *Builder, cost *gorgonia.Node) *gorgonia.Node {
 		return b.Apply(CrossEntropyLoss{Both: !s.Frozen}, append(in, b.Apply(CrossEntropyGrad{Both: !s.Frozen}, in...))...)
 	case InfoNCE:
 		return b.Apply(InfoNCELoss(s), append(in, b.Apply(InfoNCEGrad(s), in...))...)
+	case Explicit:
+		return b.Apply(ExplicitLoss(s), append(in, b.Apply(ExplicitGrad(s), in...))...)
 	}
 	return cost
 }
@@ -153,60 +155,3 @@ func (TokenLosses) Shape(in []tensor.Shape) (tensor.Shape, error) {
 	r.same("the number of targets", in[2][0], in[0][0])
 	return r.shape(in[0][0])
 }
-
-// InfoNCE is the contrastive loss over a gathered batch: (E [R, d], documents [R-Q]) -> scalar. Rows 0..Q-1 of E are
-// the queries, row Q+j is document j; query i's positive is document i. With s_ij = E_i . E_(Q+j) / Temperature,
-//
-//	L = 1/Q sum_i [ log sum_j exp(s_ij) - s_ii ]
-//
-// With Masked, j != i is left out of row i where documents[j] = documents[i] (van den Oord et al. 2018, eq. 4; false
-// negatives by identity). Symmetric averages L with the loss of documents 0..Q-1 over the queries.
-type InfoNCE struct {
-	Temperature float64
-	Masked      bool
-	Symmetric   bool
-}
-
-// Signature implements Spec.
-func (InfoNCE) Signature() ([]Kind, Kind) { return []Kind{Matrix, Ints}, Scalar }
-
-// Shape implements Spec.
-func (InfoNCE) Shape(in []tensor.Shape) (tensor.Shape, error) {
-	var r rule
-	if q := in[0][0] - in[1][0]; q < 1 || q > in[1][0] {
-		r.same("the number of queries (rows less documents, and no more than documents)", q, in[1][0])
-	}
-	return r.shape()
-}
-
-// Wants implements Differentiable.
-func (InfoNCE) Wants() []bool { return []bool{true, false} }
-
-// Grad implements Differentiable.
-func (n InfoNCE) Grad(b *Builder, in gorgonia.Nodes, _, grad *gorgonia.Node) gorgonia.Nodes {
-	return gorgonia.Nodes{b.Apply(InfoNCEGrad(n), in[0], in[1], grad), nil}
-}
-
-// InfoNCEGrad is (E [R, d], documents [R-Q], grad) -> dE [R, d]. It saves the loss (not times grad).
-type InfoNCEGrad InfoNCE
-
-// Signature implements Spec.
-func (InfoNCEGrad) Signature() ([]Kind, Kind) { return []Kind{Matrix, Ints, Scalar}, Matrix }
-
-// Shape implements Spec.
-func (InfoNCEGrad) Shape(in []tensor.Shape) (tensor.Shape, error) { return in[0].Clone(), nil }
-
-// Saved implements Saver.
-func (InfoNCEGrad) Saved([]tensor.Shape) int { return LossPad }
-
-// InfoNCELoss is (E, documents, grad, dE) -> the loss, saved by dE.
-type InfoNCELoss InfoNCE
-
-// Signature implements Spec.
-func (InfoNCELoss) Signature() ([]Kind, Kind) { return []Kind{Matrix, Ints, Scalar, Matrix}, Scalar }
-
-// Shape implements Spec.
-func (InfoNCELoss) Shape([]tensor.Shape) (tensor.Shape, error) { return tensor.Shape{}, nil }
-
-// Source implements Second.
-func (n InfoNCELoss) Source() (Spec, int) { return InfoNCEGrad(n), 0 }

@@ -76,15 +76,24 @@ func (b *contrast) run(anchor, candidate side, n int, weight float64) (loss floa
 	return weight * loss / float64(b.q)
 }
 
-// mask takes the right document's other appearances out of the scores [m, n] of anchors lo .. lo+m-1.
+// mask takes the right document's other appearances, and what is too similar to be a negative, out of the scores [m, n] of
+// anchors lo .. lo+m-1.
 func (b *contrast) mask(scores []float32, lo, m, n int) {
-	if !b.s.Masked {
+	margin := b.s.Margin
+	if !b.s.Masked && !margin.On {
 		return
 	}
 	b.d.pool.For(m, func(i int) {
 		row, right := scores[i*n:(i+1)*n], lo+i
+		bound := float32(math.Inf(1))
+		switch own := row[right]; {
+		case margin.On && margin.Relative:
+			bound = own + float32(float32(margin.Value)*float32(math.Abs(float64(own))))
+		case margin.On:
+			bound = own + float32(margin.Value/b.s.Temperature)
+		}
 		for j := range row {
-			if j != right && b.ids[j] == b.ids[right] {
+			if j != right && (b.s.Masked && b.ids[j] == b.ids[right] || row[j] > bound) {
 				row[j] = float32(math.Inf(-1))
 			}
 		}

@@ -73,6 +73,14 @@ func (d *Device) loss(spec ops.Spec) *engine.Kernel {
 		})
 		k.Scratch = contrastScratch
 		return k
+	case ops.Explicit:
+		k := run(func(c *engine.Call) { floats(c.Out)[0] = float32(d.explicit(c, nil, 1)) })
+		k.Scratch = explicitScratch
+		return k
+	case ops.ExplicitGrad:
+		k := run(func(c *engine.Call) { floats(c.Saved)[0] = float32(d.explicit(c, floats(c.Out), floats(c.In[2])[0])) })
+		k.Scratch = explicitScratch
+		return k
 	}
 	return nil
 }

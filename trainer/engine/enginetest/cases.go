@@ -199,12 +199,27 @@ func lossCases() []testCase {
 	}
 	// Queries q and documents: q positives and some negatives, none included; few identities, so that some repeat.
 	for _, n := range []struct{ q, negatives int }{{1, 0}, {1, 3}, {5, 0}, {6, 11}, {70, 70}} {
-		for _, s := range []ops.InfoNCE{{Temperature: 0.5}, {Temperature: 0.5, Masked: true}, {Temperature: 0.3, Masked: true, Symmetric: true}} {
+		for _, s := range []ops.InfoNCE{
+			{Temperature: 0.5},
+			{Temperature: 0.5, Masked: true},
+			{Temperature: 0.3, Masked: true, Symmetric: true},
+			{Temperature: 0.5, Symmetric: true, Margin: ops.Margin{On: true, Value: 0.2}},
+			{Temperature: 0.5, Masked: true, Margin: ops.Margin{On: true, Value: 0.5, Relative: true}},
+		} {
 			add(fmt.Sprintf("InfoNCE/%d+%d/%+v", n.q, n.negatives, s), func(r *rand.Rand) *problem {
 				docs := n.q + n.negatives
 				return newDraw(r, ragged["one"], 0).floats(ops.Matrix, 0.4, n.q+docs, 8).below(docs, 2*n.q+2).of(s, refInfoNCE(s))
 			})
 		}
+	}
+	for _, counts := range [][]int{{0}, {3}, {1, 0, 2}, {2, 2, 2, 2, 2}} {
+		rows := 2 * len(counts)
+		for _, n := range counts {
+			rows += n
+		}
+		add(fmt.Sprintf("Explicit/%v", counts), func(r *rand.Rand) *problem {
+			return newDraw(r, ragged["one"], 0).matrix(rows, 7).ints(len(counts), func(i int) int { return counts[i] }).of(ops.Explicit{}, refExplicit)
+		})
 	}
 	long := []int{4097}
 	s := ops.Attention{Heads: 2, KV: 1, HeadDim: 8, Mask: ops.Mask{Causal: true}}

@@ -50,8 +50,9 @@ func refInfoNCE(s ops.InfoNCE) func([]array) array {
 			loss := 0.0
 			for i := range q {
 				var z []float64
+				own := dot(a(i), b(i))
 				for j := range n {
-					if j == i || !s.Masked || ids[j] != ids[i] {
+					if j == i || (!s.Masked || ids[j] != ids[i]) && !above(s.Margin, dot(a(i), b(j)), own) {
 						z = append(z, dot(a(i), b(j))/tau)
 					}
 				}
@@ -66,4 +67,29 @@ func refInfoNCE(s ops.InfoNCE) func([]array) array {
 		}
 		return y
 	}
+}
+
+func above(m ops.Margin, s, own float64) bool {
+	switch {
+	case !m.On:
+		return false
+	case m.Relative:
+		return s > own+m.Value*math.Abs(own)
+	}
+	return s > own+m.Value
+}
+
+func refExplicit(x []array) array {
+	y := zeros()
+	q, d := len(x[1].i), float64(x[0].shape[1])
+	next := 2 * q
+	for i, n := range x[1].i {
+		z := []float64{dot(x[0].row(i), x[0].row(q+i)) / d}
+		for range n {
+			z = append(z, dot(x[0].row(i), x[0].row(next))/d)
+			next++
+		}
+		y.f[0] += (logSumExp(z) - z[0]) / float64(q)
+	}
+	return y
 }
