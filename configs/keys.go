@@ -42,7 +42,7 @@ var runKeys = []Key{
 	{Path: "model.lora.targets", Type: "strings", Allowed: []string{"all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, Doc: "Linear layers that get an adapter; left out: all seven.", Example: "[q_proj, v_proj]"},
 
 	{Path: "data", Type: "list", Needed: true, Doc: "Sources of training pairs: files of JSON lines, ours being {task, query, positive, negatives}, or those of other trainers (data[].format)."},
-	{Path: "data[].path", Type: "string", Needed: true, Doc: "JSONL or JSONL.gz file, a folder of them (a source each), or a folder in BEIR layout (its qrels/train.tsv; or the path of other judgments there); relative to the YAML file.", Example: "pairs.jsonl.gz"},
+	{Path: "data[].path", Type: "string", Needed: true, Doc: "JSONL, JSONL.gz or Parquet file (of a table in parts all: train-*-of-00003.parquet), a folder of them (a source each), or a folder in BEIR layout (its qrels/train.tsv; or the path of other judgments there); relative to the YAML file.", Example: "pairs.jsonl.gz"},
 	{Path: "data[].name", Type: "string", Doc: "Name in plans and reports; left out: the file's name.", Example: "debian"},
 	{Path: "data[].format", Type: "string", Allowed: data.Formats, Doc: "Layout of the rows; left out: told from the keys of the first row, and printed in the plan.", Example: "tevatron"},
 	{Path: "data[].instruction", Type: "string", Doc: "Put in front of each query as `instruction: `; left out: the row's own task; a single dash for none.", Example: "Given a query, retrieve the package it describes"},

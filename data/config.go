@@ -5,7 +5,7 @@ const NoInstruction = "-"
 
 // Source is one entry under data: in a run.
 type Source struct {
-	Path        string  `yaml:"path" json:"path"`                                                     // file of JSON lines, plain or gzip; folder of them; folder in BEIR layout or one of its qrels/*.tsv
+	Path        string  `yaml:"path" json:"path"`                                                     // file of JSON lines, plain or gzip, or of Parquet; folder of them; folder in BEIR layout or one of its qrels
 	Name        string  `yaml:"name,omitempty" json:"name,omitempty"`                                 // default: the file's name without endings
 	Instruction string  `yaml:"instruction,omitempty" json:"instruction,omitempty"`                   // put before queries; "" uses the row's task, "-" none
 	Document    string  `yaml:"document_instruction,omitempty" json:"document_instruction,omitempty"` // put before documents
