@@ -152,7 +152,7 @@ func BenchmarkSGEMM(b *testing.B) {
 // BenchmarkSGEMMBackward is dX = dY * W from packed weights and dW += dYᵀ * X.
 func BenchmarkSGEMMBackward(b *testing.B) {
 	bothThreads(b, func(b *testing.B, p *pool.Pool) {
-		for _, s := range []shape{{1024, 1536, 576}, {1024, 896, 4864}, {1024, 256, 256}, {2048, 3584, 896}, {1100, 3072, 384}, {1100, 384, 1536}, {800, 3072, 576}} {
+		for _, s := range []shape{{1024, 1536, 576}, {1024, 896, 4864}, {1024, 256, 256}, {2048, 3584, 896}, {1100, 3072, 384}, {1100, 384, 1536}, {800, 3072, 576}, {400, 9728, 896}} {
 			tokens, n, k := s.m, s.n, s.k
 			w, x, dy, dw := randoms(n*k), randoms(tokens*k), randoms(tokens*n), randoms(n*k)
 			packed := Pack(w, n, k)

@@ -134,8 +134,16 @@ func (x product) run(p *pool.Pool) {
 	j.cols = roundUp((x.n+across-1)/across, panel)
 	down := 1
 	if threads := p.Threads(); threads > 1 && x.m*x.n*x.k > 1<<17 {
-		// About four tiles a thread even out; a tile of less than 96 rows pays too much for packing B.
-		down = min((4*threads+across-1)/across, max(1, x.m/96))
+		// About four tiles a thread even out, if they are as many for each; a tile of less than 96 rows pays too
+		// much for packing B.
+		most := max(1, x.m/96)
+		down = min((4*threads+across-1)/across, most)
+		for d := down; d <= min(most, down+threads); d++ {
+			if across*d%threads == 0 {
+				down = d
+				break
+			}
+		}
 		if across*down < threads && x.n >= 2*panel { // few rows: narrower tiles instead
 			j.cols = max(panel, roundUp(x.n/(2*threads), panel))
 		}

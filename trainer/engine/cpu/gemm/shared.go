@@ -8,7 +8,7 @@ import (
 
 const (
 	sharedWork = 1 << 22 // multiply-adds of a product from which on its tiles share one packed B
-	sharedMax  = 1 << 22 // floats of it at a time
+	sharedMax  = 1 << 20 // floats of it at a time: they stay in the outer cache
 	pieceCols  = 4 * panel
 )
 

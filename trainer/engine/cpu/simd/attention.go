@@ -155,7 +155,7 @@ func Attention(p *pool.Pool, out, lse, qkv []float32, cu []int32, h Heads, m Mas
 	list, total := tasks(cu, func(n int) int { return h.KV * cut(n, group).count })
 	defer offsetPool.Put(list)
 	p.For(total, func(task int) {
-		b, i := list.find(task)
+		b, i := list.find(total - 1 - task) // the long texts first, as in the backward
 		n := int(cu[b+1] - cu[b])
 		count := cut(n, group).count
 		attend(tileOf(int(cu[b]), n, i/count, i%count, h, m), out, lse, qkv, h, m, scale)

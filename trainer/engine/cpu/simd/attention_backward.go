@@ -44,7 +44,7 @@ func AttentionBackward(p *pool.Pool, dqkv, qkv, out, lse, dout []float32, cu []i
 	defer sums.giveBack()
 
 	p.For(total, func(task int) {
-		b, i := list.find(task)
+		b, i := list.find(total - 1 - task) // shards are sorted by length: the long ones first, so that threads end together
 		start, n := int(cu[b]), int(cu[b+1]-cu[b])
 		count, tiles := chunks(n, group)
 		g := gradient{qkv: qkv, out: out, lse: lse, dout: dout, dqkv: dqkv, h: h, m: m, scale: scale}
