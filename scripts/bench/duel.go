@@ -20,8 +20,9 @@ type duel struct {
 
 var duels = []duel{
 	{"exact search, top 1,000 of 500 queries over 200,000 x 768", "queries/s", "faiss IndexFlatIP", 1, 0, search},
-	{"score a run of 1 M lines, files to scores, one core", "M lines/cpu-s", "pytrec_eval", 2, 0, func(o options) (a, b func() (float64, error), err error) { return scoring(o, true) }},
-	{"score a run of 1 M lines, against evaluate() alone", "M lines/cpu-s", "pytrec_eval", 0, 0, func(o options) (a, b func() (float64, error), err error) { return scoring(o, false) }},
+	{"tokenizer, English, one core", "MB/cpu-s", "Hugging Face's Rust", 3, 0, tokenizing("english")},
+	{"tokenizer, code, one core", "MB/cpu-s", "Hugging Face's Rust", 3, 0, tokenizing("code")},
+	{"tokenizer, CJK, one core", "MB/cpu-s", "Hugging Face's Rust", 3, 0, tokenizing("cjk")},
 }
 
 // fight alternates the sides of a duel.
@@ -70,38 +71,45 @@ func search(o options) (ours, theirs func() (float64, error), err error) {
 	return ours, theirs, nil
 }
 
-// scoring is `counterpoint score` and pytrec_eval over the same files, by processor time; parsed: the peer's reading of
-// the files counts, as ours always does.
-func scoring(o options, parsed bool) (ours, theirs func() (float64, error), err error) {
-	folder, binary := filepath.Join(o.work, "score"), filepath.Join(o.work, "counterpoint")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, nil, err
-	}
-	if out, err := exec.Command(o.python, filepath.Join(o.work, "score_peer.py"), "--write", folder).CombinedOutput(); err != nil {
-		return nil, nil, fmt.Errorf("write the run: %w\n%s", err, out)
-	}
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		return nil, nil, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	ours = func() (float64, error) {
-		cmd := exec.Command(binary, "score", "--run", filepath.Join(folder, "run.txt"), "--qrels", filepath.Join(folder, "qrels.txt"))
-		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+// tokenizing is BenchmarkText and tokenize_peer.py on the same texts with the same tokenizer, Qwen3's, by processor time.
+// Both must make as many tokens.
+func tokenizing(kind string) func(o options) (a, b func() (float64, error), err error) {
+	return func(o options) (ours, theirs func() (float64, error), err error) {
+		folder := filepath.Join(o.work, "texts")
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return nil, nil, err
 		}
-		return 1 / (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), nil
-	}
-	theirs = func() (float64, error) {
-		var m struct{ Parse, Evaluate float64 }
-		if err := o.python3(&m, "score_peer.py", folder); err != nil {
-			return 0, err
+		source := os.Getenv("COUNTERPOINT_DATA")
+		if source == "" {
+			source = filepath.Join("..", "shared", "data")
 		}
-		if parsed {
-			m.Evaluate += m.Parse
+		if out, err := exec.Command(o.python, filepath.Join(o.work, "tokenize_peer.py"), "--write", source, ".", folder).CombinedOutput(); err != nil {
+			return nil, nil, fmt.Errorf("write the texts: %w\n%s", err, out)
 		}
-		return 1 / m.Evaluate, nil
+		binary, err := build(o.work, "./data/tokenize")
+		if err != nil {
+			return nil, nil, err
+		}
+		var tokens float64
+		ours = func() (float64, error) {
+			results, _, err := benchmark(binary, "^BenchmarkText$", "300ms", "GOMAXPROCS=1",
+				"COUNTERPOINT_BENCH_TEXT="+filepath.Join(folder, kind), "COUNTERPOINT_BENCH_TOKENIZER="+filepath.Join(folder, "qwen3"))
+			if err != nil {
+				return 0, err
+			}
+			tokens = results[0].metrics["tokens"]
+			return results[0].metrics["MB/cpu-s"], nil
+		}
+		theirs = func() (float64, error) {
+			var m struct{ Rate, Tokens float64 }
+			err := o.python3(&m, "tokenize_peer.py", folder, kind)
+			if err == nil && m.Tokens != tokens {
+				err = fmt.Errorf("%s: %.0f tokens, the peer's %.0f", kind, tokens, m.Tokens)
+			}
+			return m.Rate, err
+		}
+		return ours, theirs, nil
 	}
-	return ours, theirs, nil
 }
 
 // python3 runs a script of the peer's folder and decodes the JSON that it prints.
