@@ -43,6 +43,8 @@ type Model struct {
 	graphs   map[kind]*graph
 	programs map[programKey]*program
 	idle     []engine.Memory // arenas that no frame uses
+	lent     int             // arenas that frames use
+	most     int             // of them at once, since all were back
 	pack     packed
 }
 

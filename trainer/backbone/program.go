@@ -1,9 +1,11 @@
 package backbone
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 )
@@ -70,6 +72,8 @@ func (m *Model) frame(p *program) (*engine.Frame, error) {
 		}
 	}
 	var arena engine.Memory
+	m.lent++
+	m.most = max(m.most, m.lent)
 	if best >= 0 {
 		arena = m.idle[best]
 		m.idle = append(m.idle[:best], m.idle[best+1:]...)
@@ -80,6 +84,7 @@ func (m *Model) frame(p *program) (*engine.Frame, error) {
 		}
 		var err error
 		if arena, err = engine.Arena(m.dev, p.Bytes()); err != nil {
+			m.lent--
 			return nil, fmt.Errorf("model: activations: %w", err)
 		}
 	}
@@ -97,9 +102,22 @@ func (m *Model) frame(p *program) (*engine.Frame, error) {
 	return f, nil
 }
 
+// giveBack takes a frame and its arena back. When the last is back, as after a step, only as many arenas stay as were
+// lent at once since then: a worker that had more shards for once does not keep memory for them.
 func (m *Model) giveBack(p *program, f *engine.Frame) {
 	m.idle = append(m.idle, f.Arena())
 	p.idle = append(p.idle, f)
+	if m.lent--; m.lent > 0 {
+		return
+	}
+	if len(m.idle) > m.most { // the largest stay
+		slices.SortStableFunc(m.idle, func(a, b engine.Memory) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
+		for _, a := range m.idle[m.most:] {
+			a.Free()
+		}
+		m.idle = m.idle[:m.most]
+	}
+	m.most = 0
 }
 
 // Bytes returns the memory that a batch of so many tokens and texts takes: to embed it, and to keep it for, and run,

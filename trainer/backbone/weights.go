@@ -79,8 +79,8 @@ func (c computed) Values(dst []float32, first int) error { copy(dst, c[first:]);
 // Halves implements engine.Source.
 func (computed) Halves([]uint16, int) error { return fmt.Errorf("model: computed values are float32") }
 
-// share returns a group's weights on a device, loaded once for all models of the process. Only the embedding table is
-// read by rows; a tied head, which multiplies with it too, makes the device pack it.
+// share returns a group's weights on a device, loaded once for all models of the process. The embedding table is read by
+// rows, and so is the head, by losses that never hold all logits.
 func (b *Base) share(dev engine.Device, g group) (engine.Tensor, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,7 +92,7 @@ func (b *Base) share(dev engine.Device, g group) (engine.Tensor, error) {
 		return engine.Tensor{}, err
 	}
 	use := engine.Product
-	if g.key == "embed" {
+	if g.key == "embed" || g.key == "head" {
 		use = engine.Rows
 	}
 	t, err := engine.Load(dev, source, use, g.shape...)

@@ -59,13 +59,14 @@ func parts[E any](d *Device, dst []E, read func(dst []E, first int) error) error
 func (d *Device) gather(out, table engine.Tensor, ids []int32) {
 	m, width := table.Mem.(*memory), table.Shape[1]
 	dst := floats(out)
-	if m.bytes.Load() != nil {
+	m.mu.Lock()
+	plain := m.bytes.Load() != nil
+	whole, halves, bytes8 := m.whole, m.halves, m.bytes8
+	m.mu.Unlock()
+	if plain {
 		simd.Gather(d.pool, dst, floats(table), ids, width)
 		return
 	}
-	m.mu.Lock()
-	whole, halves, bytes8 := m.whole, m.halves, m.bytes8
-	m.mu.Unlock()
 	first := int(table.Offset / 4 / int64(width))
 	const rows = 32
 	d.pool.For((len(ids)+rows-1)/rows, func(i int) {

@@ -97,6 +97,7 @@ func (m *memory) restore() *byte {
 	default:
 		panic("cpu: memory is used after Free")
 	}
+	m.halves = nil // a table of which all values are wanted once will be wanted so again
 	m.bytes.Store(p)
 	return p
 }
