@@ -40,7 +40,7 @@ It ends with one table and one report.`,
 	return cmd
 }
 
-// quickstart runs the four stages one after another, each a run of its own, and reports them together.
+// quickstart runs two files of two stages each, and reports them together.
 func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, say *notices, dir string, seed uint64) error {
 	began := time.Now()
 	out := cmd.OutOrStdout()
@@ -57,31 +57,30 @@ func quickstart(ctx context.Context, cmd *cobra.Command, drain <-chan struct{}, 
 	}
 	doc := report.Document{Title: "Counterpoint quickstart", Table: []report.Row{}}
 	for _, backbone := range []string{"tiny-diffusion", "tiny-causal"} {
-		for _, stage := range []string{backbone + "-pretrain", backbone} {
-			fmt.Fprintf(out, "\n== %s\n", stage)
-			sets := []string{fmt.Sprintf("train.seed=%d", seed), "log.dir=" + filepath.Join(dir, stage)}
-			if stage == backbone {
-				sets = append(sets, "model.path="+filepath.Join(dir, backbone+"-pretrain"))
-			}
-			file := filepath.Join(files, stage+".yaml")
-			config, err := configs.Load(file, configs.Layers{Set: sets})
+		fmt.Fprintf(out, "\n%s\n", backbone)
+		sets := []string{fmt.Sprintf("train.seed=%d", seed), "log.dir=" + filepath.Join(dir, backbone)}
+		file := filepath.Join(files, backbone+".yaml")
+		config, err := configs.Load(file, configs.Layers{Set: sets})
+		if err != nil {
+			return err
+		}
+		o := trainOptions{quiet: true, part: true, drain: drain, again: commandLine("train", file, "", sets), notices: say}
+		if err := train(ctx, cmd, config, file, o); err != nil {
+			return fmt.Errorf("%s: %w", backbone, err)
+		}
+		select {
+		case <-drain:
+			return fmt.Errorf("stopped in %s", backbone)
+		default:
+		}
+		for i, stage := range config.Stages {
+			record, err := readRecord(stage.Config.Log.Dir)
 			if err != nil {
 				return err
 			}
-			if err := train(ctx, cmd, config, file, trainOptions{quiet: true, drain: drain, again: commandLine("train", file, "", sets), notices: say}); err != nil {
-				return fmt.Errorf("%s: %w", stage, err)
-			}
-			record, err := readRecord(filepath.Join(dir, stage))
-			if err != nil {
-				return err
-			}
-			select {
-			case <-drain:
-				return fmt.Errorf("stopped in %s", stage)
-			default:
-			}
+			record.Name = stage.Config.Name
 			doc.Runs = append(doc.Runs, record)
-			doc.Table = append(doc.Table, quickstartRows(backbone, stage, record)...)
+			doc.Table = append(doc.Table, quickstartRows(backbone, i == 0, record)...)
 		}
 	}
 	bm25, err := quickstartBM25(files)
@@ -112,7 +111,7 @@ func clearQuickstart(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "data", "tiny-diffusion-pretrain.yaml")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "data", "tiny-diffusion.yaml")); err != nil {
 		return fmt.Errorf("--dir %s is not empty and not an earlier quickstart's: name a folder that is new, or empty it yourself", dir)
 	}
 	return os.RemoveAll(dir)
@@ -131,17 +130,17 @@ func quickstartBM25(files string) (report.Row, error) {
 	return bm25Row(suite)
 }
 
-// quickstartRows names a stage's evaluations for the table.
-func quickstartRows(backbone, stage string, r *report.Record) []report.Row {
+// quickstartRows names the evaluations of a stage, the first one's or the last one's, for the table.
+func quickstartRows(backbone string, first bool, r *report.Record) []report.Row {
 	var rows []report.Row
 	for i, s := range r.Scores {
 		label := ""
 		switch {
-		case stage != backbone && i == 0:
+		case first && i == 0:
 			label = "before pre-training"
-		case stage != backbone && i == len(r.Scores)-1:
+		case first && i == len(r.Scores)-1:
 			label = "after pre-training"
-		case stage == backbone && i == len(r.Scores)-1:
+		case !first && i == len(r.Scores)-1:
 			label = "after contrastive"
 		default:
 			continue

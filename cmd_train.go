@@ -67,6 +67,7 @@ With cluster.listen set, more workers may join over the network.`,
 
 type trainOptions struct {
 	dryRun, resume, json, quiet bool
+	part                        bool // of something that reports all stages itself
 	drain                       <-chan struct{}
 	title                       string   // of the progress bar; "" = the run's name
 	again                       string   // the command that resumes the run
@@ -79,7 +80,7 @@ func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file
 		_, _, err := trainOnce(ctx, cmd, config, file, o)
 		return err
 	}
-	p := &pipeline{config: config, out: cmd.OutOrStdout(), json: o.json}
+	p := &pipeline{config: config, out: cmd.OutOrStdout(), json: o.json, part: o.part}
 	if o.dryRun {
 		return p.plan()
 	}

@@ -28,7 +28,7 @@ type pipeline struct {
 	config *configs.Config
 	out    io.Writer
 	json   bool
-	quiet  bool // no table and no report at the end
+	part   bool // no table and no report at the end
 	// once leads one stage, and writes its report.
 	once func(stage *configs.Config, title string) (coordinator.Outcome, *report.Record, error)
 }
@@ -74,7 +74,7 @@ func (p *pipeline) run() error {
 			handOver(&p.config.Stages[i+1], s.Config, outcome.Checkpoint)
 		}
 	}
-	if p.quiet {
+	if p.part {
 		return nil
 	}
 	return p.conclude(dir, records)
