@@ -18,7 +18,6 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode"
-	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 )
 
 // embedding is what the flags of embed say.
@@ -27,6 +26,7 @@ type embedding struct {
 	out, format, prompt, promptName string
 	resume                          bool
 	threads                         int
+	rounding
 }
 
 func embedCommand() *cobra.Command {
@@ -43,7 +43,7 @@ repeats. Without a file the texts come from standard input; a file may be compre
 Vectors are in the order of the texts.`,
 		Example: `  counterpoint embed runs/tiny-diffusion < texts.jsonl > vectors.jsonl
   counterpoint embed ./bge-like corpus.jsonl --out corpus.npy --prompt-name document
-  counterpoint embed runs/debian corpus.jsonl.gz --out corpus.parquet
+  counterpoint embed runs/debian corpus.jsonl.gz --out corpus.parquet --int8
   counterpoint embed runs/debian corpus.jsonl --out corpus.npy --resume      after an interruption`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -74,6 +74,7 @@ Vectors are in the order of the texts.`,
 	f.IntVar(&e.BatchTokens, "batch-tokens", 4096, "tokens of a batch, at most")
 	f.BoolVar(&e.resume, "resume", false, "go on with --out after an interruption")
 	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
+	e.rounding.flags(f)
 	cmd.MarkFlagsMutuallyExclusive("prompt", "prompt-name")
 	return cmd
 }
@@ -91,11 +92,12 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 			e.format = ending
 		}
 	}
-	dev, err := cpu.New(e.threads)
+	stderr := cmd.ErrOrStderr()
+	dev, free, err := e.device(e.threads, &e.Options, stderr)
 	if err != nil {
 		return err
 	}
-	defer dev.Close()
+	defer free()
 	if e.Log, err = logger(cmd.ErrOrStderr(), "warn"); err != nil {
 		return err
 	}
@@ -111,7 +113,6 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 			return err
 		}
 	}
-	stderr := cmd.ErrOrStderr()
 	e.describe(stderr, m, prompt)
 	stream := &encode.Stream{
 		Encoder: m, Prompt: prompt, Input: in, Name: name, Format: e.format, Out: e.out, Resume: e.resume, Stdout: cmd.OutOrStdout(),

@@ -38,6 +38,7 @@ type Options struct {
 	Digest      func(folder string) (string, error) // of the base's folder, to be compared with the run's; nil: not compared
 	Log         *slog.Logger                        // warns of damaged checkpoints; nil = none
 	BatchTokens int                                 // packed tokens of a batch, at most (a longer text is alone); 0 = 4,096
+	Compare     *Comparison                         // with the exact model; nil = not
 }
 
 // defaultBatch is the tokens of a batch, at most, where the options say nothing.
@@ -63,12 +64,16 @@ type Encoder struct {
 	Kind string // of the folder
 	Dir  string // the folder: of a folder of checkpoints the newest one
 
+	Numerics string // of the device: what the bits depend on besides
+
 	over          string // folder of the base of an adapter; "" = none, or a preset
 	tok           *tokenize.Tokenizer
 	before, after []int32
 	base          *backbone.Base
 	model         *backbone.Model
 	batch         int
+	comparison    *Comparison
+	options       Options // without the comparison
 }
 
 // Width returns D, the length of an embedding.
@@ -151,6 +156,9 @@ func (e *Encoder) clean(text string) string {
 // Embed returns the embeddings of texts, rows [len(texts), D] in their order. Texts of like length share a batch of at
 // most so many tokens as the options say.
 func (e *Encoder) Embed(ctx context.Context, texts []data.Text) ([]float32, error) {
+	if err := e.compare(ctx, texts); err != nil {
+		return nil, err
+	}
 	width := e.Width()
 	out := make([]float32, len(texts)*width)
 	order := make([]int, len(texts))
@@ -229,6 +237,7 @@ func (e *Encoder) start(dev engine.Device, o Options, lora *backbone.LoRAConfig,
 	if e.Special = e.Special && !o.Plain; e.Special {
 		e.before, e.after = e.tok.Around()
 	}
+	e.Numerics = dev.Numerics()
 	if e.batch = o.BatchTokens; e.batch <= 0 {
 		e.batch = defaultBatch
 	}

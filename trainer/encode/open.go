@@ -24,6 +24,8 @@ func Open(ctx context.Context, path string, dev engine.Device, o Options) (*Enco
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	e := &Encoder{Dir: dir, Settings: Settings{PoolPrompt: true, Normalize: true}}
+	e.comparison, o.Compare = o.Compare, nil
+	e.options = o
 	if err := e.open(ctx, dev, o); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -83,6 +85,9 @@ func (e *Encoder) openCheckpoint(ctx context.Context, dev engine.Device, o Optio
 	}
 	if e.tok, err = tokenize.Open(e.Dir); err != nil {
 		return err
+	}
+	if e.over, err = run.BaseFolder(o.Base); err != nil {
+		return fmt.Errorf("checkpoint %s is an adapter over its base: %w", e.Dir, err)
 	}
 	if o.Unmerged {
 		if e.base, err = run.base(o); err != nil {
@@ -196,5 +201,6 @@ func (e *Encoder) openAdapter(dir, base string) (string, error) {
 	if e.base, err = backbone.Open(a, merged, base); err != nil {
 		return "", errors.Join(err, merged.Close())
 	}
+	e.over = base
 	return base, nil
 }

@@ -125,7 +125,7 @@ func (s *Stream) settings() string {
 	e := s.Encoder
 	text, err := json.Marshal(map[string]any{
 		"model": e.Dir, "tokenizer": e.tok.Digest(), "prompt": s.Prompt, "format": s.Format, "width": e.Width(), "max_length": e.MaxLength,
-		"attention": e.Attention, "pooling": e.Pooling, "special": e.Special, "normalize": e.Normalize,
+		"attention": e.Attention, "pooling": e.Pooling, "special": e.Special, "normalize": e.Normalize, "numerics": e.Numerics,
 	})
 	if err != nil {
 		panic(err) // plain values
