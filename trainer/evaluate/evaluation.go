@@ -98,7 +98,7 @@ func (e Evaluation) Score(run Run, qrels data.Qrels, measures []Measure) Report 
 const leastGeometric = 1e-5
 
 // total is the sum of a number of things; complete counts judged queries, and their relevant documents, without the
-// run's help.
+// run's help. (There trec_eval counts every grade from 1, whatever the level: a fault that is not copied.)
 func (e Evaluation) total(m Measure, sum float64, queries int, qrels data.Qrels) float64 {
 	switch {
 	case m.define.name == "num_q":

@@ -75,7 +75,8 @@ func OpenRun(path string) (run Run, tag string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	tag = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	tag = strings.TrimSuffix(filepath.Base(path), ".gz")
+	tag = strings.TrimSuffix(tag, filepath.Ext(tag))
 	switch formOf(text) {
 	case formJSON:
 		run, err = parseRunJSON(path, text)
@@ -106,7 +107,10 @@ func OpenJudgments(path string) (data.Qrels, error) {
 		if err == nil && len(qrels) == 0 {
 			err = fmt.Errorf("read %s: no judgments", path)
 		}
-		return qrels, err
+		if err != nil {
+			return nil, err
+		}
+		return qrels, nil
 	case formTSV:
 		return data.ReadQrels(path, strings.NewReader(text))
 	}
@@ -123,6 +127,9 @@ func (g *gatherer) add(query, document, score string) error {
 	v, err := parseScore(score)
 	if err != nil {
 		return err
+	}
+	if query == "" || document == "" {
+		return errors.New("found an empty id")
 	}
 	key := [2]string{query, document}
 	if g.seen[key] {
@@ -208,6 +215,10 @@ func eachJSON(file, text string, each func(query, document, value string) error)
 			number, ok := value.(json.Number)
 			if !ok {
 				err = fmt.Errorf("found %v for the document %q; a number is needed", value, document)
+				break
+			}
+			if query == "" || document == "" {
+				err = errors.New("found an empty id")
 				break
 			}
 			err = each(query.(string), document.(string), number.String())
