@@ -94,7 +94,7 @@ func refuseForm(head []byte) error {
 	case bytes.HasPrefix(first, []byte("[")):
 		return errors.New("found a JSON list; one object a line is needed (jq -c '.[]')")
 	case bytes.HasPrefix(first, []byte("PAR1")):
-		return errors.New("Parquet cannot be read from a stream: give the path of the file")
+		return errors.New("a Parquet file, which cannot be read from a stream: give the path of the file")
 	}
 	return nil
 }

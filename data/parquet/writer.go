@@ -38,7 +38,7 @@ const maxGroup = 64 << 20
 type Writer struct {
 	columns []Column
 	row     reflect.Value // of a struct with a field for each column
-	out     *lib.Writer
+	out     *lib.GenericWriter[any]
 	size    int
 }
 
@@ -66,7 +66,7 @@ func NewWriter(w io.Writer, columns []Column) (*Writer, error) {
 		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("F%d", i), Type: kind.kind, Tag: reflect.StructTag(fmt.Sprintf("parquet:%q", tag))})
 	}
 	row := reflect.New(reflect.StructOf(fields))
-	return &Writer{columns: columns, row: row, out: lib.NewWriter(w, lib.SchemaOf(row.Interface()), lib.CreatedBy("counterpoint", "", ""))}, nil
+	return &Writer{columns: columns, row: row, out: lib.NewGenericWriter[any](w, lib.SchemaOf(row.Interface()), lib.CreatedBy("counterpoint", "", ""))}, nil
 }
 
 // Write appends a row, a value for each column. The values are not kept.
@@ -104,7 +104,7 @@ func (w *Writer) Write(values ...any) error {
 		}
 		w.size += 8
 	}
-	if err := w.out.Write(w.row.Interface()); err != nil {
+	if _, err := w.out.Write([]any{w.row.Interface()}); err != nil {
 		return err
 	}
 	if w.size > maxGroup {
