@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 	"github.com/counterpoint-ml/counterpoint/trainer/ops"
 	"github.com/counterpoint-ml/counterpoint/trainer/philox"
@@ -19,7 +20,7 @@ func (d *Device) Kernel(spec ops.Spec, in []engine.Tensor, out engine.Tensor) (*
 	p := d.pool
 	switch s := spec.(type) {
 	case ops.Copy:
-		return run(func(c *engine.Call) { copy(floats(c.Out), floats(c.In[0])) }), nil
+		return run(func(c *engine.Call) { simd.Copy(p, floats(c.Out), floats(c.In[0])) }), nil
 	case ops.Add:
 		return run(func(c *engine.Call) { simd.Add(p, floats(c.Out), floats(c.In[0]), floats(c.In[1])) }, 0, 1), nil
 	case ops.Scale:
@@ -33,7 +34,7 @@ func (d *Device) Kernel(spec ops.Spec, in []engine.Tensor, out engine.Tensor) (*
 	case ops.EmbedGrad:
 		k := run(func(c *engine.Call) {
 			dst := floats(c.Out)
-			setBase(c, dst)
+			setBase(p, c, dst)
 			simd.ScatterAdd(p, dst, floats(c.In[1]), ints(c.In[0]), c.In[1].Shape[1])
 		})
 		k.Adds = true
@@ -85,12 +86,12 @@ var poolings = map[ops.Pooling]simd.Pooling{
 }
 
 // setBase fills dst with what the result is added to.
-func setBase(c *engine.Call, dst []float32) {
+func setBase(p *pool.Pool, c *engine.Call, dst []float32) {
 	switch {
 	case c.Base.Mem == nil:
-		clear(dst)
+		simd.Clear(p, dst)
 	case c.Base.Mem != c.Out.Mem || c.Base.Offset != c.Out.Offset:
-		copy(dst, floats(c.Base))
+		simd.Copy(p, dst, floats(c.Base))
 	}
 }
 

@@ -3,6 +3,7 @@ package cpu
 import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/gemm"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/pool"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 	"github.com/counterpoint-ml/counterpoint/trainer/ops"
 	"github.com/counterpoint-ml/counterpoint/trainer/philox"
@@ -49,7 +50,7 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 		k := run(func(c *engine.Call) {
 			dx, dy := floats(c.Out), floats(c.In[0])
 			t, n, width := c.Out.Shape[0], c.In[1].Shape[0], c.Out.Shape[1]
-			beta := base(c, dx)
+			beta := base(p, c, dx)
 			if w != nil {
 				w.NN(p, t, dy, n, beta, dx, width)
 				return
@@ -90,11 +91,11 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 }
 
 // base prepares the output of a product that may add, and returns its beta.
-func base(c *engine.Call, out []float32) float32 {
+func base(p *pool.Pool, c *engine.Call, out []float32) float32 {
 	if c.Base.Mem == nil {
 		return 0
 	}
-	setBase(c, out)
+	setBase(p, c, out)
 	return 1
 }
 
@@ -102,7 +103,7 @@ func base(c *engine.Call, out []float32) float32 {
 func (d *Device) forward(c *engine.Call, w *gemm.Packed, bias []float32) {
 	x, y := floats(c.In[0]), floats(c.Out)
 	t, k, n := c.In[0].Shape[0], c.In[0].Shape[1], c.Out.Shape[1]
-	beta := base(c, y)
+	beta := base(d.pool, c, y)
 	if w != nil {
 		w.NT(d.pool, t, x, k, beta, y, n)
 	} else {
@@ -154,7 +155,7 @@ func (d *Device) down(spec ops.Spec) *engine.Kernel {
 			k = run(func(c *engine.Call) {
 				t, width, r := c.Out.Shape[0], c.Out.Shape[1], c.In[0].Shape[1]
 				dx := floats(c.Out)
-				gemm.Do(p, false, false, t, width, r, s.Scale, floats(c.In[0]), r, floats(c.In[1]), width, base(c, dx), dx, width)
+				gemm.Do(p, false, false, t, width, r, s.Scale, floats(c.In[0]), r, floats(c.In[1]), width, base(p, c, dx), dx, width)
 			})
 		} else {
 			drop := d.dropout(s.Dropout)
@@ -166,7 +167,7 @@ func (d *Device) down(spec ops.Spec) *engine.Kernel {
 				if c.Base.Mem != nil {
 					simd.Add(p, floats(c.Out), floats(c.Base), dx)
 				} else {
-					copy(floats(c.Out), dx)
+					simd.Copy(p, floats(c.Out), dx)
 				}
 			})
 			k.Scratch = func(c *engine.Call) int64 { return c.Out.Bytes() }

@@ -10,7 +10,7 @@ func (d *Device) linear8(q *gemm.Int8, bias func(c *engine.Call) []float32, more
 	k := run(func(c *engine.Call) {
 		y := floats(c.Out)
 		t, k, n := c.In[0].Shape[0], c.In[0].Shape[1], c.Out.Shape[1]
-		q.NT(d.pool, t, floats(c.In[0]), k, bias(c), base(c, y) != 0, y, n, data(c.Scratch))
+		q.NT(d.pool, t, floats(c.In[0]), k, bias(c), base(d.pool, c, y) != 0, y, n, data(c.Scratch))
 		more(c)
 	})
 	k.Adds = true

@@ -55,3 +55,14 @@ func ColumnSums(p *pool.Pool, dst, x []float32, accumulate bool) {
 		}
 	})
 }
+
+// Copy copies src to dst, of the same length.
+func Copy(p *pool.Pool, dst, src []float32) {
+	check("Copy src", len(src), len(dst))
+	forFlat(p, len(dst), func(lo, hi int) { copy(dst[lo:hi], src[lo:hi]) })
+}
+
+// Clear sets dst to 0.
+func Clear(p *pool.Pool, dst []float32) {
+	forFlat(p, len(dst), func(lo, hi int) { clear(dst[lo:hi]) })
+}
