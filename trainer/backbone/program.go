@@ -122,7 +122,7 @@ func (m *Model) giveBack(p *program, f *engine.Frame) {
 
 // Bytes returns the memory that a batch of so many tokens and texts takes: to embed it, and to keep it for, and run,
 // the backward pass. Of a model with a head it is the backward pass of a language objective that predicts every token,
-// and embed is 0. It compiles the programs, but allocates nothing on the device.
+// and embed is 0; of a frozen one backward is 0. It compiles the programs, but allocates nothing on the device.
 func (m *Model) Bytes(tokens, texts int) (embed, backward int64, err error) {
 	e := engine.Extents{Tokens: tokens, Texts: texts}
 	if m.options.Head {
@@ -136,6 +136,9 @@ func (m *Model) Bytes(tokens, texts int) (embed, backward int64, err error) {
 	small, err := m.program(m.kind(embeddings, true), e)
 	if err != nil {
 		return 0, 0, err
+	}
+	if m.options.Frozen {
+		return small.Bytes(), 0, nil
 	}
 	large, err := m.program(m.kind(gradients, true), e)
 	if err != nil {
