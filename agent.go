@@ -102,7 +102,8 @@ func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpe
 		spec.Trainer.Model = o.model
 		return o.base, spec, nil
 	}
-	if err := fetchModel(ctx, run, &spec); err != nil {
+	folder := func(name string) (string, error) { return run.Files.Folder(ctx, name, training...) }
+	if err := fetchModel(folder, &spec); err != nil {
 		return nil, spec, err
 	}
 	b, err := backbone.Load(spec.Trainer.Model, spec.Trainer.Seed)
@@ -120,12 +121,13 @@ func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpe
 // training are the files of a checkpoint that only its own run needs: who begins from it does not fetch them.
 var training = []string{checkpoints.OptimizerName, checkpoints.StateName, checkpoints.ManifestName}
 
-// fetchModel makes sure that the model folder and the adapters of a run are here, and changes their paths in spec.
-func fetchModel(ctx context.Context, run worker.Run, spec *runSpec) (err error) {
+// fetchModel makes sure that the model folder and the adapters of a run are here, and changes their paths in spec. folder
+// fetches one from the coordinator.
+func fetchModel(folder func(name string) (string, error), spec *runSpec) (err error) {
 	m := &spec.Trainer.Model
 	if m.Path != "" {
 		if _, err := os.Stat(filepath.Join(m.Path, checkpoints.ModelConfigName)); err != nil {
-			if m.Path, err = run.Files.Folder(ctx, "model/", training...); err != nil {
+			if m.Path, err = folder("model/"); err != nil {
 				return fmt.Errorf("fetch the model folder: %w", err)
 			}
 		}
@@ -138,7 +140,7 @@ func fetchModel(ctx context.Context, run worker.Run, spec *runSpec) (err error) 
 		if have, err := readChain(folders[i]); err == nil && have.digest() == want {
 			continue
 		}
-		if folders[i], err = run.Files.Folder(ctx, fmt.Sprintf("adapters/%d/", i), training...); err != nil {
+		if folders[i], err = folder(fmt.Sprintf("adapters/%d/", i)); err != nil {
 			return fmt.Errorf("fetch adapter %d: %w", i, err)
 		}
 		if have, err := readChain(folders[i]); err != nil || have.digest() != want {
