@@ -105,8 +105,11 @@ func (c *Card) Text() []byte {
 }
 
 func (c *Card) base() string {
-	if c.Base == "" {
+	switch c.Base {
+	case "":
 		return "random weights"
+	case "base":
+		return "the folder `base` here, which exists nowhere else"
 	}
 	return c.Base
 }
