@@ -31,7 +31,17 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	if os.Getenv("COUNTERPOINT_CACHE") != "" {
+		os.Exit(m.Run())
+	}
+	cache, err := os.MkdirTemp("", "counterpoint-cache-") // a user's own is none of the tests' business
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("COUNTERPOINT_CACHE", cache)
+	code := m.Run()
+	os.RemoveAll(cache)
+	os.Exit(code)
 }
 
 // seed returns the chaos seed and prints the command that repeats it.

@@ -1,248 +1,298 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator/report"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode"
-	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
 
 // evaluation is what the flags of eval say.
 type evaluation struct {
 	encode.Options
-	query, document string // instructions, and from fill on what is put before the texts
+	suite           evaluate.Suite // what the flags say of every suite
+	query, document string         // instructions
 	given           func(flag string) bool
-	split, runFile  string
+	runFile, page   string
+	results         string
+	modelName       string
+	revision        string
+	language        string
 	threads         int
 	json            bool
+	again           bool
+	texts           bool // keep texts of what is found, to show them
 }
 
 // evalResult is one suite's line of `eval --json`.
 type evalResult struct {
 	Suite     string             `json:"suite"`
-	Queries   int                `json:"queries"`
-	Documents int                `json:"documents"`
+	Group     string             `json:"group,omitempty"`
+	Kind      string             `json:"kind"`
+	Task      string             `json:"task,omitempty"` // mteb's name
+	Main      string             `json:"main"`
+	Texts     int                `json:"texts"`
+	Queries   int                `json:"queries,omitempty"`
+	Documents int                `json:"documents,omitempty"`
 	Tokens    int64              `json:"tokens"`
 	Truncated int                `json:"truncated"`
+	Kept      int                `json:"kept"` // embeddings that an earlier evaluation left
 	Seconds   float64            `json:"seconds"`
+	Query     string             `json:"query_prompt"`
+	Document  string             `json:"document_prompt"`
 	Metrics   map[string]float64 `json:"metrics"`
-	BM25      map[string]float64 `json:"bm25"`
+	BM25      map[string]float64 `json:"bm25,omitempty"`
+	Random    map[string]float64 `json:"random,omitempty"`
+
+	sheet  data.Sheet
+	run    evaluate.Run      // of retrieval
+	digest string            // of the suite
+	label  string            // of the model, in tables
+	lookup map[string]string // texts by id, for comparisons
 }
 
 func evalCommand() *cobra.Command {
 	var e evaluation
 	cmd := &cobra.Command{
 		Use:   "eval CHECKPOINT SUITE...",
-		Short: "Evaluate a checkpoint, or a Hugging Face, PEFT or sentence-transformers folder, on retrieval sets in BEIR layout, beside BM25",
+		Short: "Evaluate a checkpoint, or a Hugging Face, PEFT or sentence-transformers folder, on benchmarks, beside BM25",
 		Long: `CHECKPOINT is a checkpoint, a folder of checkpoints or of a run (its newest sound one), a Hugging Face folder, a PEFT adapter over
-a base on this machine, or a sentence-transformers folder. SUITE is a folder with corpus.jsonl[.gz], queries.jsonl[.gz] and
-qrels/*.tsv. Texts are written, cut and pooled as the checkpoint's run did, or as the folder says (its prompts query and document);
-flags say otherwise. Of a model that says nothing: no instructions, 512 tokens, mean pooling, its own attention.`,
+a base on this machine, or a sentence-transformers folder. SUITE is one of
+
+  FOLDER, beir:FOLDER         corpus, queries and qrels/*.tsv
+  sts:FILE, pairs:FILE        {sentence1, sentence2, score} and {sentence1, sentence2, label}
+  classification:FOLDER       train and test rows {text, label}
+  clustering:FILE             {sentences, labels}
+  rerank:FILE, bitext:FILE    {query, positive, negative} and {sentence1, sentence2}
+  summarization:FILE          {human_summaries, machine_summaries, relevance}
+  followir:FOLDER             corpus, queries, instruction, qrel_diff, top_ranked and judgments
+  bright:FOLDER               examples and documents, of one set or of several
+  longembed:passkey, :needle  generated for the model's tokenizer, a suite for each of --lengths; longembed:FOLDER for the real tasks
+  mteb:TASK:PATH              a local copy of one of mteb's tasks, with the task's instruction
+
+Files are JSON lines, plain or gzip, or Parquet. Texts are written, cut and pooled as the checkpoint's run did, or as the folder says
+(its prompts query and document); flags say otherwise. Of a model that says nothing: no instructions, 512 tokens, mean pooling, its
+own attention. Embeddings are kept, so an unchanged model does not embed an unchanged text twice (--fresh: it does).`,
 		Example: `  counterpoint eval runs/tiny-diffusion configs/quickstart/dev
   counterpoint eval runs/debian/checkpoints/step-00000100 dev/ --attention causal
-  counterpoint eval ./qwen2.5-0.5b scifact/ --pooling last_token --instruction "Find the evidence" --run scifact.trec`,
+  counterpoint eval ./qwen2.5-0.5b scifact/ --pooling last_token --instruction "Find the evidence" --run scifact.trec
+  counterpoint eval ./model longembed:passkey --lengths 256,1024,4096 --max-length 4096 --report passkey.html
+  counterpoint eval ./model mteb:STSBenchmark:stsb/test.parquet mteb:SciFact:scifact/ --results results/`,
 		Args: atLeast("CHECKPOINT", "SUITE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.given = cmd.Flags().Changed
 			return e.command(cmd, args[0], args[1:])
 		},
 	}
+	e.modelFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&e.Pooling, "pooling", "", "mean, weighted_mean, last_token or first_token")
-	f.StringVar(&e.Attention, "attention", "", "causal or bidirectional")
-	f.StringVar(&e.Base, "base", "", "folder of the model that an adapter was trained on, if it has moved")
-	f.StringVar(&e.query, "instruction", "", "put before queries; \"\" for none")
-	f.StringVar(&e.document, "document-instruction", "", "put before documents; \"\" for none")
-	f.IntVar(&e.MaxLength, "max-length", 0, "tokens of a text, instruction included")
-	f.StringVar(&e.split, "split", "", "qrels/SPLIT.tsv; needed if there are several")
 	f.StringVar(&e.runFile, "run", "", "write what was retrieved as a TREC run file; of several suites with the suite's name before its ending")
-	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
+	f.StringVar(&e.results, "results", "", "folder for results/MODEL/REVISION/TASK.json as mteb writes them")
+	f.StringVar(&e.modelName, "model-name", "", "the model's name in results, such as me/model; default its folder's")
+	f.StringVar(&e.revision, "revision", "", "the model's revision in results; default its digest")
+	f.StringVar(&e.language, "language", "eng-Latn", "language of the texts in results")
+	f.StringVar(&e.page, "report", "", "write an HTML page with tables and plots")
 	f.BoolVar(&e.json, "json", false, "one JSON object")
 	return cmd
 }
 
+// modelFlags are the flags about the model and its texts, which compare has too.
+func (e *evaluation) modelFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&e.Pooling, "pooling", "", "mean, weighted_mean, last_token or first_token")
+	f.StringVar(&e.Attention, "attention", "", "causal or bidirectional")
+	f.StringVar(&e.Base, "base", "", "folder of the model that an adapter was trained on, if it has moved")
+	f.StringVar(&e.query, "instruction", "", "put before queries, and before every text where both sides are alike; \"\" for none")
+	f.StringVar(&e.document, "document-instruction", "", "put before documents; \"\" for none")
+	f.IntVar(&e.MaxLength, "max-length", 0, "tokens of a text, instruction included")
+	f.IntVar(&e.suite.MaxQuery, "max-query-length", 0, "tokens of a query; default as of a text")
+	f.StringVar(&e.suite.Split, "split", "", "qrels/SPLIT.tsv, or the part of a folder; needed if there are several")
+	f.StringVar(&e.suite.Main, "metric", "", "the metric that stands for a suite; default the task's own")
+	f.IntSliceVar(&e.suite.Lengths, "lengths", nil, "longembed:passkey, longembed:needle: tokens of the documents; default 256 doubled up to 32768")
+	f.Uint64Var(&e.suite.Seed, "seed", 0, "longembed:passkey, longembed:needle: seed of the documents")
+	f.StringVar(&e.suite.Filler, "filler", "", "longembed:passkey, longembed:needle: text file whose sentences fill the documents")
+	f.BoolVar(&e.suite.Long, "long", false, "bright: rank the long documents")
+	f.StringVar(&e.suite.Excluded, "excluded", "", "bright: remove (default), zero or keep the documents that a query excludes")
+	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
+	f.BoolVar(&e.again, "fresh", false, "embed every text again")
+}
+
 func (e *evaluation) command(cmd *cobra.Command, checkpoint string, suites []string) error {
-	out, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	log, err := logger(stderr, "warn")
+	out := cmd.OutOrStdout()
+	specs, err := e.specs(suites)
 	if err != nil {
 		return err
 	}
-	if e.MaxLength < 0 || e.threads < 0 {
-		return fmt.Errorf("--max-length %d, --threads %d: negative", e.MaxLength, e.threads)
-	}
-	if e.threads == 0 {
-		e.threads = runtime.GOMAXPROCS(0)
-	}
-	dev, err := cpu.New(e.threads)
+	dev, err := e.device()
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	e.Log, e.Unmerged = log, true // as the run itself evaluates
-	model, err := encode.Open(cmd.Context(), checkpoint, dev, e.Options)
+	j, err := e.open(cmd, checkpoint, dev)
 	if err != nil {
 		return err
 	}
-	defer model.Close()
-	name, err := e.fill(model, checkpoint)
+	defer j.close()
+	results, err := j.all(cmd.Context(), specs)
 	if err != nil {
 		return err
 	}
-	var results []evalResult
-	var rows []report.Row
-	for _, path := range suites {
-		r, err := e.suite(cmd, model, path, len(suites) > 1)
-		if err != nil {
-			return err
-		}
-		results = append(results, r)
-		rows = append(rows,
-			report.Row{Label: "BM25 (reference)", Suite: r.Suite, Metrics: r.BM25},
-			report.Row{Label: name, Suite: r.Suite, Metrics: r.Metrics})
+	if err := e.write(j, results); err != nil {
+		return err
 	}
 	if e.json {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(map[string]any{
-			"checkpoint": model.Dir, "name": name, "kind": model.Kind, "pooling": model.Pooling, "attention": attention(model),
-			"query_prompt": e.query, "document_prompt": e.document, "max_length": model.MaxLength, "suites": results,
+			"checkpoint": j.model.Dir, "name": j.name, "kind": j.model.Kind, "pooling": j.model.Pooling, "attention": attention(j.model),
+			"max_length": j.model.MaxLength, "suites": results, "groups": groups(results),
 		})
 	}
-	e.print(out, model, name, rows, results)
+	e.print(out, j, results)
 	return nil
 }
 
-// fill takes from the model what the flags leave open, and returns the model's name for people.
-func (e *evaluation) fill(model *encode.Encoder, path string) (name string, err error) {
-	for _, x := range []struct {
-		flag, role string
-		prompt     *string
-	}{{"instruction", "query", &e.query}, {"document-instruction", "document", &e.document}} {
-		own, ok := model.Prompts[x.role]
-		if !ok {
-			own = model.Prompts[model.DefaultPrompt]
-		}
-		switch {
-		case !e.given(x.flag):
-			*x.prompt = own
-		case *x.prompt != "":
-			*x.prompt += ": " // as in training
-		}
+// specs reads the suites of the command line.
+func (e *evaluation) specs(suites []string) ([]evaluate.Suite, error) {
+	if e.MaxLength < 0 || e.threads < 0 || e.suite.MaxQuery < 0 {
+		return nil, fmt.Errorf("--max-length %d, --max-query-length %d, --threads %d: negative", e.MaxLength, e.suite.MaxQuery, e.threads)
 	}
-	const long = 512 // a model's own limit is often that of its positions: 32,768 and more
-	if own := model.Kind == encode.Checkpoint || model.Kind == encode.Sentence; e.MaxLength == 0 && (!own || model.MaxLength == 0) {
-		if model.MaxLength == 0 || model.MaxLength > long {
-			model.MaxLength = long
-		}
+	if x := e.suite.Excluded; x != "" && x != "remove" && x != "zero" && x != "keep" {
+		return nil, fmt.Errorf("--excluded %q: remove, zero and keep are allowed", x)
 	}
-	if model.Kind != encode.Checkpoint {
-		return filepath.Base(filepath.Clean(path)), nil
-	}
-	run, err := encode.ReadRun(model.Dir)
-	if err != nil {
-		return "", err
-	}
-	if run.Model.LoRA != nil {
-		base, err := run.BaseFolder(e.Base)
-		if err == nil {
-			err = run.CheckBase(base, modelDigest)
-		}
-		if err != nil {
-			e.Log.Warn("the base differs from the one that the adapter was trained on", "error", err)
-		}
-	}
-	return fmt.Sprintf("%s, step %d", run.Run, run.Step), nil
-}
-
-// suite evaluates the model on one suite.
-func (e *evaluation) suite(cmd *cobra.Command, model *encode.Encoder, path string, several bool) (evalResult, error) {
-	config := data.SuiteConfig{Path: path, Split: e.split, MaxLength: model.MaxLength}
-	suite, err := data.OpenSuite(config, model.Tokenizer(), "", e.Log)
-	if err != nil {
-		return evalResult{}, err
-	}
-	defer suite.Close()
-	r := evalResult{Suite: suite.Name, Queries: len(suite.Queries), Documents: len(suite.Documents)}
-	began := time.Now()
-	rows, err := e.embed(cmd.Context(), model, suite, &r, ticker(cmd.ErrOrStderr(), suite.Name))
-	if err != nil {
-		return r, fmt.Errorf("suite %s: %w", suite.Name, err)
-	}
-	r.Seconds = time.Since(began).Seconds()
-	sheet := suite.Sheet()
-	run, err := evaluate.Retrieve(&sheet, rows, model.Width())
-	if err != nil {
-		return r, err
-	}
-	if r.Metrics, err = evaluate.ScoreRun(run, suite.Qrels); err != nil {
-		return r, err
-	}
-	if r.BM25, err = evaluate.Lexical(suite); err != nil || e.runFile == "" {
-		return r, err
-	}
-	return r, writeRun(runName(e.runFile, suite.Name, several), run, "counterpoint")
-}
-
-// embed returns the embeddings of a suite in slot order, [Q+D, D], and counts its tokens.
-func (e *evaluation) embed(ctx context.Context, model *encode.Encoder, suite *data.Suite, r *evalResult, progress func(done, all int)) ([]float32, error) {
-	const window = 256 // texts whose tokens are held at once
-	slots := suite.Header().Slots
-	rows := make([]float32, 0, slots*model.Width())
-	for lo := 0; lo < slots; lo += window {
-		var texts []data.Text
-		for slot := lo; slot < min(lo+window, slots); slot++ {
-			text, err := suite.Text(slot)
-			if err != nil {
-				return nil, err
-			}
-			prompt := e.document
-			if slot < len(suite.Queries) {
-				prompt = e.query
-			}
-			t, cut := model.Tokenize(prompt, text)
-			if cut {
-				r.Truncated++
-			}
-			r.Tokens += int64(len(t.Tokens))
-			texts = append(texts, t)
-		}
-		part, err := model.Embed(ctx, texts)
+	var out []evaluate.Suite
+	for _, spec := range suites {
+		s, err := configs.ParseSuite(spec)
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, part...)
-		progress(lo+len(texts), slots)
+		s.MaxQuery, s.Lengths, s.Seed, s.Filler, s.Long, s.Excluded = e.suite.MaxQuery, e.suite.Lengths, e.suite.Seed, e.suite.Filler, e.suite.Long, e.suite.Excluded
+		if e.suite.Split != "" {
+			s.Split = e.suite.Split
+		}
+		if e.suite.Main != "" {
+			s.Main = e.suite.Main
+		}
+		out = append(out, s)
 	}
-	return rows, nil
+	return out, nil
 }
 
-func (e *evaluation) print(out io.Writer, model *encode.Encoder, name string, rows []report.Row, results []evalResult) {
-	fmt.Fprintf(out, "%s (%s)\n", name, relative(model.Dir))
+// write leaves what the flags ask for beside the table.
+func (e *evaluation) write(j *judge, results []evalResult) error {
+	if e.runFile != "" {
+		retrieved := 0
+		for _, r := range results {
+			if r.run != nil {
+				retrieved++
+			}
+		}
+		if retrieved == 0 {
+			return fmt.Errorf("--run %s: no suite is a retrieval task", e.runFile)
+		}
+		for _, r := range results {
+			if r.run == nil {
+				continue
+			}
+			if err := writeRun(runName(e.runFile, r.Suite, retrieved > 1), r.run, "counterpoint"); err != nil {
+				return err
+			}
+		}
+	}
+	if e.results != "" {
+		folder, err := j.results(e.results, results)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(j.stderr, "results in %s\n", relative(folder))
+	}
+	if e.page == "" {
+		return nil
+	}
+	note := fmt.Sprintf("%s, at most %d tokens a text.", relative(j.model.Dir), j.model.MaxLength)
+	if err := writeReport(e.page, document(j.name, note, []string{j.name}, [][]evalResult{results})); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+func (e *evaluation) print(out io.Writer, j *judge, results []evalResult) {
+	fmt.Fprintf(out, "%s (%s), at most %d tokens\n\n", j.name, relative(j.model.Dir), j.model.MaxLength)
+	for i := range results {
+		results[i].label = j.name
+	}
+	for _, rows := range tables(results) {
+		fmt.Fprintf(out, "%s\n", report.Table(rows, nil))
+	}
+	for _, g := range groups(results) {
+		fmt.Fprintf(out, "%-24s %.4f\n", g.Name, g.Score)
+	}
 	written := func(prompt string) string {
 		if prompt == "" {
 			return "as they are"
 		}
 		return fmt.Sprintf("after %q", prompt)
 	}
-	fmt.Fprintf(out, "queries %s, documents %s, at most %d tokens\n\n%s\n", written(e.query), written(e.document), model.MaxLength, report.Table(rows, nil))
 	for _, r := range results {
-		fmt.Fprintf(out, "%s: %s queries, %s documents, %s tokens in %s (%s tokens/s); %s longer than %s tokens and cut\n", r.Suite,
-			grouped(r.Queries), grouped(r.Documents), count(r.Tokens), span(r.Seconds), count(int64(float64(r.Tokens)/r.Seconds)),
-			plural(r.Truncated, "text was", "texts were"), grouped(model.MaxLength))
+		texts := plural(r.Texts, "text", "texts") + " " + written(r.Query)
+		if r.Kind == data.BEIRTask {
+			texts = fmt.Sprintf("%s queries %s, %s documents %s", grouped(r.Queries), written(r.Query), grouped(r.Documents), written(r.Document))
+		}
+		kept := ""
+		if r.Kept > 0 {
+			kept = fmt.Sprintf(", %s embedded before", grouped(r.Kept))
+		}
+		fmt.Fprintf(out, "%s: %s, %s tokens in %s (%s tokens/s)%s; %s longer than %s tokens and cut\n", r.Suite, texts, count(r.Tokens), span(r.Seconds),
+			count(int64(float64(r.Tokens)/r.Seconds)), kept, plural(r.Truncated, "text was", "texts were"), grouped(j.model.MaxLength))
 	}
+}
+
+// tables parts the rows of the results by kind, so that each table has its own columns; suites in their order, and of
+// each what anybody gets before what the models get.
+func tables(results []evalResult) [][]report.Row {
+	var kinds, suites []string
+	rows, rank := map[string][]report.Row{}, map[string]int{}
+	for _, r := range results {
+		kind := r.Kind
+		if r.Main == "p-mrr" {
+			kind = data.FollowIRTask
+		}
+		if rows[kind] == nil {
+			kinds = append(kinds, kind)
+		}
+		_, again := rank[r.Suite]
+		if !again {
+			rank[r.Suite] = len(suites)
+			suites = append(suites, r.Suite)
+			for _, x := range []struct {
+				label   string
+				metrics map[string]float64
+			}{{"random vectors", r.Random}, {"BM25 (k1 0.9, b 0.4)", r.BM25}} {
+				if x.metrics != nil {
+					rows[kind] = append(rows[kind], report.Row{Label: x.label, Suite: r.Suite, Metrics: x.metrics})
+				}
+			}
+		}
+		rows[kind] = append(rows[kind], report.Row{Label: r.label, Suite: r.Suite, Metrics: r.Metrics})
+	}
+	var out [][]report.Row
+	for _, k := range kinds {
+		slices.SortStableFunc(rows[k], func(a, b report.Row) int { return rank[a.Suite] - rank[b.Suite] })
+		out = append(out, rows[k])
+	}
+	return out
 }
 
 // ticker shows progress on a terminal, and nothing elsewhere.

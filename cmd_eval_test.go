@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func TestEval(t *testing.T) {
 			if code != 0 {
 				t.Fatalf("eval = %d: %s", code, errs)
 			}
-			wants(t, "eval", out, "small, step 2", "BM25 (reference)", "ndcg@10", `after "find it: "`, "10 queries, 40 documents", "tokens/s", "longer than 16 tokens")
+			wants(t, "eval", out, "small, step 2", "random vectors", "BM25 (k1 0.9, b 0.4)", "ndcg@10", `10 queries after "find it: "`, "40 documents as they are", "tokens/s", "longer than 16 tokens")
 			if text, err := os.ReadFile(runFile); err != nil || strings.Count(string(text), "\n") != 10*40 {
 				t.Errorf("run file has %d lines, %v, want %d", strings.Count(string(text), "\n"), err, 10*40)
 			}
@@ -143,5 +144,91 @@ func TestEvalOfExports(t *testing.T) {
 		if name != format || got.Tokens != want.Tokens || got.Truncated != want.Truncated || math.Abs(got.Metrics["map"]-want.Metrics["map"]) > 1e-9 {
 			t.Errorf("eval of %s, the checkpoint as %s = %+v, want %+v", name, format, got, want)
 		}
+	}
+}
+
+// A second evaluation of an unchanged model embeds nothing and gives the same figures; another limit of tokens does.
+func TestEvalKeepsEmbeddings(t *testing.T) {
+	t.Setenv("COUNTERPOINT_CACHE", t.TempDir())
+	file := testRun(t, testLoRA)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	_, first := evalJSON(t, store, suite)
+	_, second := evalJSON(t, store, suite)
+	if first.Kept != 0 || second.Kept != 50 || !maps.Equal(first.Metrics, second.Metrics) {
+		t.Errorf("eval twice: %d and %d of 50 embeddings were kept, metrics %v and %v", first.Kept, second.Kept, first.Metrics, second.Metrics)
+	}
+	for _, flags := range [][]string{{"--fresh"}, {"--max-length", "7"}, {"--pooling", "first_token"}, {"--attention", "causal"}} {
+		if _, other := evalJSON(t, append([]string{store, suite}, flags...)...); other.Kept > 10 { // short texts are cut nowhere
+			t.Errorf("eval %v: %d embeddings were taken from an evaluation without", flags, other.Kept)
+		}
+	}
+	if _, old := evalJSON(t, filepath.Join(store, checkpoints.Name(1)), suite); old.Kept != 0 {
+		t.Errorf("eval of another checkpoint: %d embeddings were taken", old.Kept)
+	}
+}
+
+// Suites of several kinds in one evaluation: tables, the files of mteb, the page.
+func TestEvalKinds(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "sts.jsonl"), `{"sentence1":"a red fox","sentence2":"a fox","score":4}`+"\n"+`{"sentence1":"a red fox","sentence2":"the sea","score":1}`+"\n"+`{"sentence1":"one","sentence2":"two three","score":2}`+"\n")
+	page, results := filepath.Join(dir, "page.html"), filepath.Join(dir, "results")
+	code, out, errs := command(t, "eval", store, filepath.Join(filepath.Dir(file), "dev"), "sts:"+filepath.Join(dir, "sts.jsonl"), "mteb:STSBenchmark:"+filepath.Join(dir, "sts.jsonl"),
+		"longembed:passkey", "--lengths", "128,200", "--max-length", "256", "--report", page, "--results", results, "--model-name", "me/small", "--revision", "r1")
+	if code != 0 {
+		t.Fatalf("eval = %d: %s", code, errs)
+	}
+	wants(t, "eval", out, "cosine_spearman", "STSBenchmark", `after "Retrieve semantically similar text.: "`, "passkey-128", "passkey-200", "random vectors")
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "page", string(text), "Semantic similarity", "Accuracy by length: passkey", "Main metric by suite", "LongEmbed")
+	var task struct {
+		TaskName string `json:"task_name"`
+		Scores   map[string][]map[string]any
+	}
+	text, err = os.ReadFile(filepath.Join(results, "me__small", "r1", "STSBenchmark.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &task)
+	}
+	if err != nil || task.TaskName != "STSBenchmark" || task.Scores["test"][0]["main_score"] != task.Scores["test"][0]["cosine_spearman"] || task.Scores["test"][0]["hf_subset"] != "default" {
+		t.Errorf("STSBenchmark.json = %s, %v", text, err)
+	}
+	for _, c := range []struct {
+		suite string
+		want  string
+	}{{"sst:x", "is no kind of task"}, {"mteb:SciFacts:x", `did you mean "SciFact"?`}, {"sts:" + dir, "a folder"}} {
+		if code, _, errs := command(t, "eval", store, c.suite); code != 1 || !strings.Contains(errs, c.want) {
+			t.Errorf("eval %s = %d, %s, want %q", c.suite, code, errs, c.want)
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	page := filepath.Join(t.TempDir(), "page.html")
+	a, b := filepath.Join(store, checkpoints.Name(1)), filepath.Join(store, checkpoints.Name(2))
+	code, out, errs := command(t, "compare", a, b, suite, "--report", page)
+	if code != 0 {
+		t.Fatalf("compare = %d: %s", code, errs)
+	}
+	wants(t, "compare", out, "A  small, step 1", "B  small, step 2", "95 % interval", "the queries whose ndcg@10 changed most", "not judged")
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "page", string(text), "Differences", "the queries that changed most")
+	code, out, errs = command(t, "compare", a, a, suite, "--json")
+	var same struct{ Suites []compared }
+	if err := json.Unmarshal([]byte(out), &same); code != 0 || err != nil {
+		t.Fatalf("compare --json = %d, %s, %v", code, errs, err)
+	}
+	if c := same.Suites[0].Comparison; c.Wins+c.Losses != 0 || c.Difference != 0 || c.Low != 0 || c.High != 0 || c.Ties != 10 {
+		t.Errorf("a model compared with itself = %+v, want ties only", c)
 	}
 }

@@ -50,7 +50,7 @@ func (c SuiteConfig) tasks(tok Tokenizer, log *slog.Logger) ([]*task, error) {
 			return nil, err
 		}
 		if t.sheet.Name = c.Name; c.Name == "" {
-			t.sheet.Name = stem(filepath.Base(filepath.Clean(c.Path)))
+			t.sheet.Name = nameOf(c.Path)
 		}
 		return []*task{t}, nil
 	}
@@ -84,6 +84,18 @@ func (c SuiteConfig) tasks(tok Tokenizer, log *slog.Logger) ([]*task, error) {
 		problem += fmt.Sprintf("; did you mean %q?", near)
 	}
 	return nil, errors.New(problem)
+}
+
+// nameOf is a suite's name by its path: where the file is called like a split, its folder's name and the split.
+func nameOf(path string) string {
+	path = filepath.Clean(path)
+	name := stem(filepath.Base(path))
+	if slices.Contains([]string{"train", "dev", "test", "validation", "valid"}, name) {
+		if above := filepath.Base(filepath.Dir(path)); above != "." && above != string(filepath.Separator) && above != ".." {
+			return above + "-" + name
+		}
+	}
+	return name
 }
 
 // The sets of the benchmarks that come as one folder.

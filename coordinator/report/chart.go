@@ -24,7 +24,10 @@ const (
 )
 
 // chart draws series as an SVG line chart with round ticks.
-func chart(xlabel string, series []Series) string {
+func chart(xlabel string, series []Series) string { return named(xlabel, nil, series) }
+
+// named is chart with names where x is 0, 1, 2 and so on.
+func named(xlabel string, names []string, series []Series) string {
 	x0, x1, y0, y1 := bounds(series)
 	if x0 > x1 {
 		return `<p class="none">nothing was measured</p>`
@@ -50,8 +53,13 @@ func chart(xlabel string, series []Series) string {
 		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick" text-anchor="end" x="%g" y="%.1f">%s</text>`,
 			left, chartWidth-right, py(t), py(t), left-7, py(t)+3.5, number(t))
 	}
-	for _, t := range ticks(x0, x1, 8) {
-		fmt.Fprintf(&b, `<text class="tick" text-anchor="middle" x="%.1f" y="%g">%s</text>`, px(t), chartHeight-bottom+16, number(t))
+	for i, name := range names {
+		fmt.Fprintf(&b, `<text class="tick" text-anchor="middle" x="%.1f" y="%g">%s</text>`, px(float64(i)), chartHeight-bottom+16, html.EscapeString(name))
+	}
+	if names == nil {
+		for _, t := range ticks(x0, x1, 8) {
+			fmt.Fprintf(&b, `<text class="tick" text-anchor="middle" x="%.1f" y="%g">%s</text>`, px(t), chartHeight-bottom+16, number(t))
+		}
 	}
 	fmt.Fprintf(&b, `<text class="tick" text-anchor="end" x="%g" y="%g">%s</text>`, chartWidth-right, chartHeight-3, html.EscapeString(xlabel))
 	for i, s := range series {

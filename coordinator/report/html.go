@@ -19,6 +19,9 @@ type Document struct {
 	Note  string // a sentence under the title
 	Table []Row  // the result table; nil = the runs' own results
 	Runs  []*Record
+
+	Sections []Section // further tables, after it
+	Plots    []Plot    // after the runs' curves
 }
 
 // HTML writes the report as one self-contained page: no script, no network.
@@ -37,6 +40,12 @@ func (d Document) HTML(w io.Writer) error {
 		"last":     func(r *Record) *Step { return lastStep(r) },
 		"fixed":    func(v float64) string { return fmt.Sprintf("%.4f", v) },
 		"cell":     cell,
+		"columns": func(s Section) []string {
+			if s.Columns != nil {
+				return s.Columns
+			}
+			return Columns(s.Rows)
+		},
 	}).Parse(page)
 	if err != nil {
 		return fmt.Errorf("report template: %w", err)
@@ -81,6 +90,18 @@ func (d Document) figures() []figure {
 		}
 		return all
 	}
+	var figures []figure
+	if len(d.Runs) > 0 {
+		figures = d.curves(of, line)
+	}
+	for _, p := range d.Plots {
+		figures = append(figures, p.figure())
+	}
+	return figures
+}
+
+// curves are the charts over the steps of the runs.
+func (d Document) curves(of func(title, xlabel string, series []Series) figure, line func(value func(Step) float64) []Series) []figure {
 	figures := []figure{
 		of("Loss", "step", line(func(s Step) float64 { return s.Loss })),
 		of("Learning rate", "step", line(func(s Step) float64 { return s.Rate })),
@@ -97,14 +118,18 @@ func (d Document) figures() []figure {
 		for _, suite := range r.suites() {
 			s := Series{Label: r.Name + ", " + suite, Dots: true}
 			for _, score := range r.Scores {
-				if v, ok := score.Metrics["ndcg@10"]; ok && score.Suite == suite {
+				v, ok := score.Metrics["main_score"]
+				if !ok {
+					v, ok = score.Metrics["ndcg@10"]
+				}
+				if ok && score.Suite == suite {
 					s.X, s.Y = append(s.X, float64(score.Step)), append(s.Y, v)
 				}
 			}
 			scores = append(scores, s)
 		}
 	}
-	return append(figures, of("Evaluation, nDCG@10", "step", scores))
+	return append(figures, of("Evaluation, each suite's main metric", "step", scores))
 }
 
 // smooth takes the running median of five, so that one slow step does not hide the rest.

@@ -93,7 +93,7 @@ func TestHTML(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := b.String()
-	for _, want := range []string{"demo &amp; more", "nDCG@10", "0.4500", "w3-&lt;5e6f&gt;", "connection lost", "</html>"} {
+	for _, want := range []string{"demo &amp; more", "main metric", "0.4500", "w3-&lt;5e6f&gt;", "connection lost", "</html>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
 		}

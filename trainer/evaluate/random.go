@@ -29,7 +29,7 @@ func RandomRows(n, width int, seed uint64) []float32 {
 	return out
 }
 
-// Random scores random embeddings of a suite: the row that any model should beat.
-func Random(sheet *data.Sheet, seed uint64) (map[string]float64, error) {
-	return Score(sheet, RandomRows(len(sheet.Queries)+len(sheet.Documents), randomWidth, seed), randomWidth)
+// Random scores random embeddings of a suite of so many texts: the row that any model should beat.
+func Random(sheet *data.Sheet, slots int, seed uint64) (map[string]float64, error) {
+	return Score(sheet, RandomRows(slots, randomWidth, seed), randomWidth)
 }

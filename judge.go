@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/data"
+	"github.com/counterpoint-ml/counterpoint/trainer/encode"
+	"github.com/counterpoint-ml/counterpoint/trainer/encode/vectors"
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
+)
+
+// judge evaluates one model on suites.
+type judge struct {
+	*evaluation
+	model  *encode.Encoder
+	name   string // for people
+	kept   *vectors.Cache
+	stderr io.Writer
+}
+
+func (e *evaluation) device() (*cpu.Device, error) {
+	if e.threads == 0 {
+		e.threads = runtime.GOMAXPROCS(0)
+	}
+	return cpu.New(e.threads)
+}
+
+// open opens the model and what was kept of its embeddings.
+func (e *evaluation) open(cmd *cobra.Command, path string, dev *cpu.Device) (*judge, error) {
+	log, err := logger(cmd.ErrOrStderr(), "warn")
+	if err != nil {
+		return nil, err
+	}
+	own := *e                         // the next model has another limit of its own
+	own.Log, own.Unmerged = log, true // as the run itself evaluates
+	j := &judge{evaluation: &own, stderr: cmd.ErrOrStderr()}
+	if j.model, err = encode.Open(cmd.Context(), path, dev, own.Options); err != nil {
+		return nil, err
+	}
+	if j.name, err = own.fill(j.model, path); err == nil && !e.again {
+		err = j.recall(dev.Numerics())
+	}
+	if err != nil {
+		j.close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// keptBytes bounds the embeddings that are kept of all models.
+const keptBytes = 8 << 30
+
+// recall opens the embeddings that were kept of the model. Without a folder for them nothing is kept, and that is said.
+func (j *judge) recall(numerics string) error {
+	dir, err := os.UserCacheDir()
+	if at := os.Getenv("COUNTERPOINT_CACHE"); at != "" {
+		dir, err = at, nil
+		if at == "off" {
+			return nil
+		}
+	} else {
+		dir = filepath.Join(dir, "counterpoint")
+	}
+	if err != nil {
+		j.Log.Warn("embeddings are not kept", "error", err)
+		return nil
+	}
+	digest, err := j.model.Digest()
+	if err != nil {
+		return err
+	}
+	if j.kept, err = vectors.Open(filepath.Join(dir, "embeddings"), vectors.Model(digest, numerics), j.model.Width(), keptBytes); err != nil {
+		j.Log.Warn("embeddings are not kept", "error", err)
+		j.kept = nil
+	}
+	return nil
+}
+
+func (j *judge) close() {
+	if j.kept != nil {
+		if err := j.kept.Close(); err != nil {
+			j.Log.Warn("embeddings were not kept", "error", err)
+		}
+	}
+	if err := j.model.Close(); err != nil {
+		j.Log.Warn("close the model", "error", err)
+	}
+}
+
+// fill takes from the model what the flags leave open, and returns the model's name for people.
+func (e *evaluation) fill(model *encode.Encoder, path string) (name string, err error) {
+	const long = 512 // a model's own limit is often that of its positions: 32,768 and more
+	if own := model.Kind == encode.Checkpoint || model.Kind == encode.Sentence; e.MaxLength == 0 && (!own || model.MaxLength == 0) {
+		if model.MaxLength == 0 || model.MaxLength > long {
+			model.MaxLength = long
+		}
+	}
+	if model.Kind != encode.Checkpoint {
+		return filepath.Base(filepath.Clean(path)), nil
+	}
+	run, err := encode.ReadRun(model.Dir)
+	if err != nil {
+		return "", err
+	}
+	if run.Model.LoRA != nil {
+		base, err := run.BaseFolder(e.Base)
+		if err == nil {
+			err = run.CheckBase(base, modelDigest)
+		}
+		if err != nil {
+			e.Log.Warn("the base differs from the one that the adapter was trained on", "error", err)
+		}
+	}
+	if e.modelName == "" {
+		e.modelName = run.Run
+	}
+	if e.revision == "" {
+		e.revision = checkpoints.Name(run.Step)
+	}
+	return fmt.Sprintf("%s, step %d", run.Run, run.Step), nil
+}
+
+// all evaluates the model on suites, one after another.
+func (j *judge) all(ctx context.Context, specs []evaluate.Suite) ([]evalResult, error) {
+	var out []evalResult
+	names := map[string]int{}
+	for _, s := range specs {
+		config := s.Open(j.model.MaxLength, "")
+		config.Instruction, config.Document = "", "" // put before the texts here, as the model writes prompts
+		suites, err := data.OpenSuites(config, j.model.Tokenizer(), "", j.Log)
+		if err != nil {
+			return nil, err
+		}
+		for i, suite := range suites {
+			r, err := j.one(ctx, suite, s)
+			if err != nil {
+				for _, open := range suites[i:] {
+					open.Close()
+				}
+				return nil, fmt.Errorf("suite %s: %w", suite.Name, err)
+			}
+			if names[r.Suite]++; names[r.Suite] > 1 {
+				r.Suite = fmt.Sprintf("%s-%d", r.Suite, names[r.Suite])
+			}
+			out = append(out, r)
+			if err := suite.Close(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// prompts are what is written before a suite's texts: by the flags, else by the task, else by the model.
+func (j *judge) prompts(s evaluate.Suite) (query, document string) {
+	for _, x := range []struct {
+		flag, role, said, task string
+		to                     *string
+	}{{"instruction", "query", j.query, s.Instruction, &query}, {"document-instruction", "document", j.document, s.Document, &document}} {
+		own, ok := j.model.Prompts[x.role]
+		if !ok {
+			own = j.model.Prompts[j.model.DefaultPrompt]
+		}
+		switch {
+		case j.given(x.flag):
+			if *x.to = x.said; x.said != "" {
+				*x.to += ": " // as in training
+			}
+		case x.task != "":
+			*x.to = x.task + ": "
+		default:
+			*x.to = own
+		}
+	}
+	return query, document
+}
+
+// one evaluates the model on one suite.
+func (j *judge) one(ctx context.Context, suite *data.Suite, s evaluate.Suite) (evalResult, error) {
+	sheet := suite.Sheet()
+	r := evalResult{
+		Suite: suite.Name, Group: sheet.Group, Kind: sheet.Kind, Task: s.MTEB, Main: evaluate.Main(&sheet), Texts: suite.Header().Slots,
+		Queries: len(sheet.Queries), Documents: len(sheet.Documents), sheet: sheet,
+	}
+	if r.Kind == "" {
+		r.Kind = data.BEIRTask
+	}
+	r.Query, r.Document = j.prompts(s)
+	began := time.Now()
+	e := &embedder{judge: j, suite: suite, result: &r, query: s.MaxQuery, progress: ticker(j.stderr, suite.Name)}
+	var err error
+	if sheet.Kind != "" {
+		var rows []float32
+		if rows, err = e.rows(ctx, 0, r.Texts); err == nil {
+			r.Metrics, err = evaluate.Score(&sheet, rows, j.model.Width())
+		}
+	} else if r.run, err = e.retrieve(ctx, &sheet); err == nil {
+		r.Metrics, err = evaluate.ScoreSheet(&sheet, r.run)
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Seconds = time.Since(began).Seconds()
+	r.digest = suite.Digest()
+	if sheet.Kind == "" {
+		if r.BM25, err = evaluate.Lexical(suite); err != nil {
+			return r, err
+		}
+	}
+	if r.Texts <= mostRandom {
+		if r.Random, err = evaluate.Random(&sheet, r.Texts, 42); err != nil {
+			return r, err
+		}
+	}
+	if j.texts && r.run != nil {
+		err = r.remember(suite)
+	}
+	return r, err
+}
+
+// mostRandom is the number of texts up to which the row of random vectors is worth its memory.
+const mostRandom = 200_000
+
+// embedder embeds one suite's texts.
+type embedder struct {
+	*judge
+	suite    *data.Suite
+	result   *evalResult
+	query    int // tokens of a query; 0 = as of a text
+	progress func(done, all int)
+}
+
+// streamed is how many documents are embedded before they are ranked: memory is bounded by it, and not by the corpus.
+const streamed = 16384
+
+// retrieve embeds the queries and then the documents in parts, and keeps of these only what is retrieved.
+func (e *embedder) retrieve(ctx context.Context, sheet *data.Sheet) (evaluate.Run, error) {
+	q := len(sheet.Queries)
+	queries, err := e.rows(ctx, 0, q)
+	if err != nil {
+		return nil, err
+	}
+	found := evaluate.NewRetrieval(sheet, queries, e.model.Width())
+	defer found.Close()
+	for lo := q; lo < e.result.Texts; lo += streamed {
+		rows, err := e.rows(ctx, lo, min(lo+streamed, e.result.Texts))
+		if err == nil {
+			err = found.Add(rows)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found.Run()
+}
+
+// window is how many texts have their tokens in memory at once; batches of like length are made of them.
+const window = 1024
+
+// rows returns the embeddings of slots lo to hi, [hi - lo, D], and counts their tokens. What was kept is not embedded.
+func (e *embedder) rows(ctx context.Context, lo, hi int) ([]float32, error) {
+	width := e.model.Width()
+	out := make([]float32, (hi-lo)*width)
+	for at := lo; at < hi; at += window {
+		var texts []data.Text
+		var keys []vectors.Key
+		var slots []int
+		for slot := at; slot < min(at+window, hi); slot++ {
+			t, err := e.text(slot)
+			if err != nil {
+				return nil, err
+			}
+			key := vectors.KeyOf(t.Prompt, t.Tokens)
+			if e.kept != nil && e.kept.Get(key, out[(slot-lo)*width:][:width]) {
+				e.result.Kept++
+				continue
+			}
+			texts, keys, slots = append(texts, t), append(keys, key), append(slots, slot)
+		}
+		part, err := e.model.Embed(ctx, texts)
+		if err != nil {
+			return nil, err
+		}
+		for i, slot := range slots {
+			row := part[i*width : (i+1)*width]
+			copy(out[(slot-lo)*width:], row)
+			if err := e.finite(row, slot); err != nil {
+				return nil, err
+			}
+			if e.kept != nil {
+				if err := e.kept.Put(keys[i], row); err != nil {
+					e.Log.Warn("embeddings are not kept any more", "error", err)
+					e.kept = nil
+				}
+			}
+		}
+		e.progress(min(at+window, hi), e.result.Texts)
+	}
+	return out, nil
+}
+
+// text returns the tokens of a slot.
+func (e *embedder) text(slot int) (data.Text, error) {
+	text, err := e.suite.Text(slot)
+	if err != nil {
+		return data.Text{}, err
+	}
+	prompt := e.result.Query
+	limit := e.model.MaxLength
+	if q := len(e.suite.Queries); slot < q && e.query > 0 {
+		e.model.MaxLength = e.query
+	} else if slot >= q && q > 0 {
+		prompt = e.result.Document
+	}
+	t, cut := e.model.Tokenize(prompt, text)
+	e.model.MaxLength = limit
+	if cut {
+		e.result.Truncated++
+	}
+	e.result.Tokens += int64(len(t.Tokens))
+	return t, nil
+}
+
+// finite names the text whose embedding is not.
+func (e *embedder) finite(row []float32, slot int) error {
+	for _, v := range row {
+		if v-v == 0 {
+			continue
+		}
+		name := fmt.Sprintf("text %d", slot+1)
+		if q := len(e.suite.Queries); slot < q {
+			name = "query " + e.suite.Queries[slot]
+		} else if q > 0 {
+			name = "document " + e.suite.Documents[slot-q]
+		}
+		text, _ := e.suite.Text(slot)
+		return fmt.Errorf("%s: %w: %.60q", name, evaluate.ErrNonFinite, text)
+	}
+	return nil
+}
+
+// group is the mean of suites that belong together.
+type group struct {
+	Name   string  `json:"name"`
+	Score  float64 `json:"score"`
+	Suites int     `json:"suites"`
+}
+
+// groups are the means of the main scores of suites that belong together, in order.
+func groups(results []evalResult) []group {
+	var out []group
+	at := map[string]int{}
+	for _, r := range results {
+		if r.Group == "" {
+			continue
+		}
+		i, ok := at[r.Group]
+		if !ok {
+			i = len(out)
+			at[r.Group] = i
+			out = append(out, group{Name: r.Group})
+		}
+		out[i].Suites++
+		out[i].Score += (r.Metrics[evaluate.MainScore] - out[i].Score) / float64(out[i].Suites)
+	}
+	return out
+}
