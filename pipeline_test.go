@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -194,4 +195,25 @@ func TestChaosStages(t *testing.T) {
 		}
 		t.Logf("round %d: %d kills, %v undisturbed, digests %.40s", round, kills, took, want)
 	}
+}
+
+// A stage that was stopped stays so until --resume; then the pipeline goes on from there to its end.
+func TestStagesStop(t *testing.T) {
+	dir := t.TempDir()
+	run := filepath.Join(dir, "run")
+	args := []string{"train", stagedRun(t, dir), "--quiet", "--set", "log.dir=" + run, "--set", "stages[masked].train.steps=30"}
+	p := start(t, args...)
+	waitForStep(t, p, filepath.Join(run, "masked"), 2)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if !p.wait(t, time.Minute) || !strings.Contains(p.out.String(), "go on with: counterpoint train") {
+		t.Fatalf("the stop ended with %v:\n%s", p.err, p.out.String())
+	}
+	code, out, errs := command(t, args...)
+	if code != 1 || !strings.Contains(errs, "stage masked: the run is paused") || !strings.Contains(errs, "nothing was done; go on with: counterpoint train") {
+		t.Errorf("without --resume: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs = command(t, append(args, "--resume")...); code != 0 || !strings.Contains(out, "all 4 stages are finished") {
+		t.Errorf("with --resume: exit %d\n%s%s", code, out, errs)
+	}
+	ledger(t, filepath.Join(run, "masked"), 30)
 }

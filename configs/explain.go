@@ -113,7 +113,9 @@ func property(k Key) map[string]any {
 	p := map[string]any{}
 	switch k.Type {
 	case "map":
-		p = object(k.Path)
+		if p = object(k.Path); k.repeats {
+			p["type"] = []string{"object", "null"} // a stage may take a part away
+		}
 	case "list":
 		p = map[string]any{"type": "array", "items": object(k.Path + "[]")}
 	case "strings":
