@@ -67,6 +67,7 @@ Vectors are in the order of the texts.`,
 	f.StringVar(&e.prompt, "prompt", "", "put before every text as it is")
 	f.StringVar(&e.promptName, "prompt-name", "", "one of the model's own prompts, such as query or document")
 	f.IntVar(&e.MaxLength, "max-length", 0, "tokens of a text, prompt included; default the model's")
+	f.IntVar(&e.Dimensions, "dimensions", 0, "leading dimensions of an embedding that are kept, normalised again (loss.matryoshka); default all")
 	f.StringVar(&e.Pooling, "pooling", "", "mean, weighted_mean, last_token or first_token")
 	f.StringVar(&e.Attention, "attention", "", "causal or bidirectional")
 	f.StringVar(&e.Base, "base", "", "folder of an adapter's base, if it is not where the adapter says")

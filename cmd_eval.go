@@ -111,6 +111,7 @@ own attention. Embeddings are kept, so an unchanged model does not embed an unch
 // modelFlags are the flags about the model and its texts, which compare has too.
 func (e *evaluation) modelFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	f.IntVar(&e.Dimensions, "dimensions", 0, "leading dimensions of an embedding that are kept, normalised again (loss.matryoshka); default all")
 	f.StringVar(&e.Pooling, "pooling", "", "mean, weighted_mean, last_token or first_token")
 	f.StringVar(&e.Attention, "attention", "", "causal or bidirectional")
 	f.StringVar(&e.Base, "base", "", "folder of the model that an adapter was trained on, if it has moved")

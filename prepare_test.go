@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
@@ -39,6 +40,17 @@ func TestSuitesOfOneFolder(t *testing.T) {
 		}
 		if suite.Name != s.Name || got != prompted {
 			t.Errorf("suite %d: name %q, prompted %v; want %q, %v", i, suite.Name, got, s.Name, prompted)
+		}
+	}
+}
+
+// A mask token is one of the vocabulary, by its name there or by its text.
+func TestMaskToken(t *testing.T) {
+	for token, want := range map[string]string{"_": "", "<|mask|>": "", "two words": `loss.mask_token: "two words" is no token of the model's vocabulary`} {
+		file := testRun(t, "model: {preset: tiny-diffusion}\nloss: {kind: mntp, mask_token: \""+token+"\"}\n")
+		code, _, errs := command(t, "train", file, "--dry-run")
+		if (code == 0) != (want == "") || !strings.Contains(errs, want) {
+			t.Errorf("mask token %q: code %d, %s, want %q", token, code, errs, want)
 		}
 	}
 }

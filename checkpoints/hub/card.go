@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -22,15 +23,16 @@ type Card struct {
 	Version    string
 	Parameters string // digest
 	Sentence
-	Causal    bool
-	OwnConfig bool // an adapter's folder has a config.json, since the base's has another attention
-	Family    string
-	Rows      [][2]string        // recipe: name and value
-	Data      []string           // sources
-	Stages    []CardStage        // the runs before, in their order
-	Stacked   int                // adapters that this one is made of; 0 or 1 = its own
-	Scores    map[string]float64 // of the last evaluation
-	Checks    []string           // what the export has compared
+	Causal     bool
+	OwnConfig  bool // an adapter's folder has a config.json, since the base's has another attention
+	Family     string
+	Rows       [][2]string        // recipe: name and value
+	Data       []string           // sources
+	Stages     []CardStage        // the runs before, in their order
+	Matryoshka []int              // leading dimensions that are embeddings too
+	Stacked    int                // adapters that this one is made of; 0 or 1 = its own
+	Scores     map[string]float64 // of the last evaluation
+	Checks     []string           // what the export has compared
 }
 
 // CardStage is a run that made what the card's run, or another stage, began with.
@@ -135,6 +137,11 @@ func (c *Card) notes(b *strings.Builder) {
 	}
 	if c.OwnConfig {
 		b.WriteString("The base's config.json says otherwise: `config.json` of this folder has to be given to AutoModel, as above. A library that loads the folder by itself, without the base's name, does not do so and stops with an error.\n")
+	}
+	if len(c.Matryoshka) > 0 {
+		fmt.Fprintf(b, "It was trained to be cut: the first %s dimensions are embeddings too, once they are normalised again, as by "+
+			"`SentenceTransformer(FOLDER, truncate_dim=%d)` with `normalize_embeddings=True`, or `counterpoint embed --dimensions %d`.\n",
+			strings.Join(strings.Fields(strings.Trim(fmt.Sprint(c.Matryoshka), "[]")), ", "), slices.Min(c.Matryoshka), slices.Min(c.Matryoshka))
 	}
 	var names []string
 	for name, text := range c.Prompts {

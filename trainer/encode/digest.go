@@ -18,7 +18,7 @@ import (
 // base's, and how a text becomes one vector. Equal digests embed equal tokens alike, on one kind of processor.
 func (e *Encoder) Digest() (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %q %q %t %t %t %q\n", e.Kind, e.Attention, e.Pooling, e.PoolPrompt, e.Normalize, e.LowerCase, e.tok.Digest())
+	fmt.Fprintf(h, "%s %q %q %d %t %t %t %q\n", e.Kind, e.Attention, e.Pooling, e.Width(), e.PoolPrompt, e.Normalize, e.LowerCase, e.tok.Digest())
 	for _, dir := range []string{e.Dir, e.over} {
 		if dir == "" {
 			continue

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -33,6 +34,7 @@ type Options struct {
 	Attention   string                              // causal | bidirectional; "" = the model's
 	Pooling     string                              // mean | weighted_mean | last_token | first_token; "" = the model's, else mean
 	MaxLength   int                                 // tokens a text; 0 = the model's
+	Dimensions  int                                 // leading ones of an embedding that are kept; 0 = all
 	Plain       bool                                // no special tokens around texts, whatever the tokenizer's post-processor adds
 	Unmerged    bool                                // the adapters of a checkpoint are computed beside the weights, as in training
 	Digest      func(folder string) (string, error) // of the base's folder, to be compared with the run's; nil: not compared
@@ -74,10 +76,16 @@ type Encoder struct {
 	batch         int
 	comparison    *Comparison
 	options       Options // without the comparison
+	dimensions    int     // 0 = all
 }
 
 // Width returns D, the length of an embedding.
-func (e *Encoder) Width() int { return e.model.Width() }
+func (e *Encoder) Width() int {
+	if e.dimensions > 0 {
+		return e.dimensions
+	}
+	return e.model.Width()
+}
 
 // Architecture returns what the model is.
 func (e *Encoder) Architecture() backbone.Architecture { return e.model.Architecture() }
@@ -194,13 +202,34 @@ func (e *Encoder) rows(texts []data.Text) ([]float32, error) {
 	b := backbone.Batch{Texts: texts}
 	if !e.pooledHere() {
 		rows, _, err := e.model.Embed(b, 0)
-		return rows, err
+		return e.shorten(rows), err
 	}
 	states, err := e.model.Hidden(b)
 	if err != nil {
 		return nil, err
 	}
-	return e.pool(states, texts), nil
+	return e.shorten(e.pool(states, texts)), nil
+}
+
+// shorten keeps the leading dimensions of rows and, where the model's embeddings are unit vectors, makes them such again.
+func (e *Encoder) shorten(rows []float32) []float32 {
+	if e.dimensions == 0 {
+		return rows
+	}
+	var out []float32
+	for row := range slices.Chunk(rows, e.model.Width()) {
+		square, factor := 0.0, 1.0
+		for _, v := range row[:e.dimensions] {
+			square += float64(float64(v) * float64(v))
+		}
+		if e.Normalize {
+			factor = 1 / math.Max(math.Sqrt(square), 1e-12)
+		}
+		for _, v := range row[:e.dimensions] {
+			out = append(out, float32(float64(v)*factor))
+		}
+	}
+	return out
 }
 
 // Tokenizer returns the tokenizer as the readers of package data want it: with the special tokens, where this model
@@ -249,6 +278,9 @@ func (e *Encoder) start(dev engine.Device, o Options, lora *backbone.LoRAConfig,
 	var err error
 	if e.model, err = backbone.New(e.base, dev, c, backbone.Options{Frozen: true, Seed: seed}); err != nil {
 		return errors.Join(fmt.Errorf("model %s: %w", e.Dir, err))
+	}
+	if e.dimensions = o.Dimensions; e.dimensions < 0 || e.dimensions > e.model.Width() {
+		return fmt.Errorf("model %s: %d dimensions asked for, its embeddings have %d", e.Dir, o.Dimensions, e.model.Width())
 	}
 	return nil
 }

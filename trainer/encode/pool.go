@@ -16,7 +16,7 @@ func (e *Encoder) pooledHere() bool { return !e.Normalize || e.Kind == Sentence 
 //
 //	e = sum_i w_i h_i / sum_i w_i over the tokens behind the prompt; w_i = 1, or i+1 for the weighted mean
 func (e *Encoder) pool(states []float32, texts []data.Text) []float32 {
-	d := e.Width()
+	d := e.model.Width()
 	out := make([]float32, 0, len(texts)*d)
 	sum := make([]float64, d)
 	for i := range texts {

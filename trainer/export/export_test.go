@@ -180,6 +180,7 @@ func TestRoundTrips(t *testing.T) {
 			Rank: 4, Alpha: 8, Targets: []string{backbone.AllLinear},
 			RankPattern: map[string]int{"q_proj": 8, `layers\.0\.mlp\..*`: 3}, AlphaPattern: map[string]float64{"layers.1.self_attn.q_proj": 4, "down_proj": 2.5},
 		}}},
+		{"annealed", backbone.Config{Path: qwen, Attention: backbone.Annealed, AnnealSteps: 7, LoRA: lora()}},
 		{"LLaDA", backbone.Config{Path: llada(t), LoRA: lora()}},
 		{"Dream", backbone.Config{Path: dream(t), LoRA: lora()}},
 	}
@@ -404,6 +405,16 @@ func TestCard(t *testing.T) {
 			if !strings.Contains(string(text), want) {
 				t.Errorf("the card of %s lacks %q:\n%s", format, want, text)
 			}
+		}
+	}
+}
+
+// TestCardNamesDimensions: whoever loads the folder learns where embeddings may be cut.
+func TestCardNamesDimensions(t *testing.T) {
+	text := string((&hub.Card{Matryoshka: []int{128, 32, 64}}).Text())
+	for _, want := range []string{"the first 128, 32, 64 dimensions", "truncate_dim=32", "--dimensions 32"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the card lacks %q:\n%s", want, text)
 		}
 	}
 }

@@ -209,6 +209,7 @@ func (x *exporter) card(r *Result) *hub.Card {
 	c := &hub.Card{
 		Name: x.run.Run, Format: x.o.Format, Step: x.run.Step, Version: x.o.Version, Parameters: x.run.ParameterDigest,
 		Sentence: x.sentence, Causal: x.causal, OwnConfig: x.own, Family: x.reference.Architecture().Family, Scores: map[string]float64{},
+		Matryoshka: x.run.Loss.Matryoshka,
 	}
 	maps.Copy(c.Scores, x.run.Metrics)
 	switch lora := x.run.Model.LoRA != nil; {
