@@ -22,6 +22,7 @@ import (
 // evaluation is what the flags of eval say.
 type evaluation struct {
 	encode.Options
+	rounding
 	suite           evaluate.Suite // what the flags say of every suite
 	query, document string         // instructions
 	given           func(flag string) bool
@@ -127,6 +128,7 @@ func (e *evaluation) modelFlags(cmd *cobra.Command) {
 	f.BoolVar(&e.suite.Long, "long", false, "bright: rank the long documents")
 	f.StringVar(&e.suite.Excluded, "excluded", "", "bright: remove (default), zero or keep the documents that a query excludes")
 	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
+	e.rounding.flags(f)
 	f.BoolVar(&e.again, "fresh", false, "embed every text again")
 }
 

@@ -32,7 +32,8 @@ func (e *evaluation) device() (*cpu.Device, error) {
 	if e.threads == 0 {
 		e.threads = runtime.GOMAXPROCS(0)
 	}
-	return cpu.New(e.threads)
+	dev, _, err := e.rounding.device(e.threads, &e.Options, os.Stderr)
+	return dev, err
 }
 
 // open opens the model and what was kept of its embeddings.
