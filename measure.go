@@ -6,10 +6,9 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
@@ -23,8 +22,12 @@ type measured struct {
 	architecture     backbone.Architecture
 	total, trainable int64 // parameters
 
+	base   int64 // bytes of the process before a model is loaded
+	frozen int64 // bytes of the weights that do not train
+
 	why             string // there are no figures below, and why
 	embed, backward int64  // bytes of the activations of the largest shard
+	arenas          int64  // bytes of the activations of a step, on all local workers
 	threads         int    // of all local workers
 	tokens          int64  // of the largest step that was run
 	constant        float64
@@ -38,13 +41,17 @@ const patience = 1500 * time.Millisecond
 // measure runs small steps of the run's model and data with as many threads as all local workers have.
 func (p *prepared) measure(header data.Header) (*measured, error) {
 	c := p.config.Trainer()
+	debug.FreeOSMemory() // what preparing took
+	resident := processMemory()
 	base, err := backbone.Load(c.Model, c.Seed)
 	if err != nil {
 		return nil, err
 	}
+	defer debug.FreeOSMemory() // the run begins with as little
 	defer base.Close()
-	m := &measured{architecture: base.Architecture, threads: p.threads() * max(p.config.Cluster.Workers, 1)}
+	m := &measured{base: resident, architecture: base.Architecture, threads: p.threads() * max(p.config.Cluster.Workers, 1)}
 	m.total, m.trainable = base.Sizes(c.Model, !c.Loss.Embeds())
+	m.frozen = base.Frozen(c.Model, !c.Loss.Embeds())
 	if need, have := m.resident(1), machineMemory(); p.config.Cluster.Workers > 0 && need > have {
 		return nil, fmt.Errorf("a worker needs %s for weights, moments and gradients; this machine has %s: train an adapter (model.lora), take a smaller model, or set cluster.workers: 0 here and let larger machines join",
 			size(float64(need)), size(float64(have)))
@@ -70,6 +77,9 @@ func (p *prepared) measure(header data.Header) (*measured, error) {
 		return nil, err
 	}
 	if m.embed, m.backward, err = t.Bytes(shards[0].Tokens(), len(shards[0].Texts)); err != nil {
+		return nil, err
+	}
+	if err := p.arenas(t, m, header); err != nil {
 		return nil, err
 	}
 	if err := p.steps(t, m); err != nil {
@@ -164,38 +174,10 @@ func (f *meter) Reduce(ctx context.Context, closing trainer.Closing, sum *fixed.
 	return f.Solo.Reduce(ctx, closing, sum)
 }
 
-// resident is the memory in bytes that one of n workers holds besides activations. Weights, parameters, both moments
-// and two buffers of a gradient are float32, a sum is int64; with others, the totals of this step and of the last
-// four, which followers may still ask for, are kept too.
-func (m *measured) resident(n int) int64 {
-	return m.weights() + m.moments() + m.sums(n)
-}
-
-func (m *measured) weights() int64 { return 4 * m.total }
-
-func (m *measured) moments() int64 { return 8 * m.trainable }
-
-func (m *measured) sums(workers int) int64 {
-	sums := int64(1)
-	if workers > 1 {
-		sums += 1 + 4
-	}
-	return (2*4 + 8*sums) * m.trainable
-}
-
 // threads is the number of threads of a local worker.
 func (p *prepared) threads() int {
 	if n := p.config.Cluster.Threads; n > 0 {
 		return n
 	}
 	return max(1, runtime.GOMAXPROCS(0)/max(p.config.Cluster.Workers, 1))
-}
-
-// machineMemory is this machine's memory in bytes.
-func machineMemory() int64 {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 1 << 62
-	}
-	return int64(info.Totalram) * int64(info.Unit)
 }

@@ -10,36 +10,6 @@ import (
 // workers is the number of local workers, or 1 where all workers join from elsewhere.
 func (p *prepared) workers() int { return max(p.config.Cluster.Workers, 1) }
 
-func (p *prepared) planMemory(s *sheet, m *measured, h data.Header) {
-	n := p.workers()
-	frozen := ""
-	if m.trainable < m.total && n > 1 {
-		frozen = " (frozen ones shared in a process)"
-	}
-	s.row("memory", "of a worker: weights %s%s, moments %s, gradients and their sums %s",
-		size(float64(m.weights())), frozen, size(float64(m.moments())), size(float64(m.sums(n))))
-	if m.why != "" {
-		s.row("memory", "activations %s", m.why)
-		return
-	}
-	if !p.config.Loss.Embeds() {
-		s.row("memory", "activations of the largest shard %s", size(float64(m.backward)))
-		return
-	}
-	each := (len(h.Tokens) + n - 1) / n
-	room := keepBytes(n)
-	kept := min(each, int(room/max(m.backward, 1)))
-	line := "phase C computes every shard's forward pass again: activations do not fit"
-	switch {
-	case kept == each:
-		line = "all kept from phase A to C: no second forward pass"
-	case kept > 0:
-		line = "those of " + plural(kept, "shard", "shards") + " of " + grouped(each) + " kept from phase A to C, the others computed again"
-	}
-	s.row("memory", "activations of the largest shard: %s to embed, %s for the backward pass; %s",
-		size(float64(m.embed)), size(float64(m.backward)), line)
-}
-
 func (p *prepared) planNetwork(s *sheet, m *measured, stats data.Stats, h data.Header) {
 	n := float64(p.workers())
 	others := (n - 1) / n
