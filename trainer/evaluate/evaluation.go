@@ -86,7 +86,7 @@ func (e Evaluation) Score(run Run, qrels data.Qrels, measures []Measure) Report 
 			out.Summary[i] = e.total(m, sums[i], out.Divisor, qrels)
 		case n == 0 || m.define.summary == text:
 		case m.define.summary == geometric:
-			out.Summary[i] = math.Exp((sums[i] + (n-float64(counts[i]))*math.Log(leastGeometric)) / n)
+			out.Summary[i] = math.Exp((sums[i] + float64((n-float64(counts[i]))*math.Log(leastGeometric))) / n)
 		default:
 			out.Summary[i] = sums[i] / n
 		}

@@ -114,7 +114,7 @@ func (r Ranking) ndcgAtRelevant(g gains) float64 {
 			sum += ratio(dcg, best)
 		}
 	}
-	if sum += float64(n-retrieved) * ratio(dcg, best); sum <= 0 {
+	if sum += float64(float64(n-retrieved) * ratio(dcg, best)); sum <= 0 {
 		return 0
 	}
 	return sum / float64(n)

@@ -207,7 +207,7 @@ func (r Ranking) interpolated(n int) float64 {
 // RecallPrecision returns the interpolated precision where the share of the relevant documents is found. What is not
 // a whole number of documents is rounded up from a tenth on, as trec_eval 9.0.8 does, or to the nearest, as 10.0.
 func (r Ranking) RecallPrecision(share float64) float64 {
-	n := int(share*float64(r.relevant) + 0.9)
+	n := int(float64(share*float64(r.relevant)) + 0.9)
 	if r.precision == Double {
 		n = int(math.Round(share * float64(r.relevant)))
 	}

@@ -77,7 +77,7 @@ var definitions = []definition{
 	{
 		name: "Rprec_mult", cuts: []float64{.2, .4, .6, .8, 1, 1.2, 1.4, 1.6, 1.8, 2}, shares: true,
 		of: func(r Ranking, m Measure) float64 {
-			k := int(m.x*float64(r.relevant) + 0.9)
+			k := int(float64(m.x*float64(r.relevant)) + 0.9)
 			return ratio(float64(r.within(max(k, 1))), float64(k))
 		},
 	},

@@ -125,7 +125,7 @@ func NAUC(confidence, values []float64) float64 {
 			if i == 0 {
 				first = mean
 			} else {
-				area += 0.1 * (mean + last) / 2
+				area += float64(0.1 * (mean + last) / 2)
 			}
 			last = mean
 		}

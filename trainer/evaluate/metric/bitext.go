@@ -49,7 +49,7 @@ func (t Bitext) Nearest() ([]int, error) {
 	}
 	x, y, d := t.X.unit(), t.Y.unit(), t.X.Width
 	out := make([]int, n)
-	share(n, func(lo, hi int) {
+	share(n, 64, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			best := math.Inf(-1)
 			for j := range t.Y.Len() {

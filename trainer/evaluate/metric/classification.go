@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -64,7 +65,7 @@ func MeanScores(experiments []Experiment) Scores {
 	return out
 }
 
-// Run does the experiments one after another.
+// Run does the experiments, on all threads; they do not depend on one another.
 func (t Classification) Run() ([]Experiment, error) {
 	t = t.defaults()
 	if t.Train.Width != t.Test.Width {
@@ -76,23 +77,30 @@ func (t Classification) Run() ([]Experiment, error) {
 	if err := t.Test.check("test", len(t.TestLabels)); err != nil {
 		return nil, err
 	}
-	var out []Experiment
-	for n, rows := range Undersample(t.TrainLabels, t.Seed, t.PerLabel, t.Experiments) {
-		labels := make([]int, len(rows))
-		for i, row := range rows {
-			labels[i] = t.TrainLabels[row]
+	samples := Undersample(t.TrainLabels, t.Seed, t.PerLabel, t.Experiments)
+	out, failed := make([]Experiment, len(samples)), make([]error, len(samples))
+	share(len(samples), 1, func(lo, hi int) {
+		for n := lo; n < hi; n++ {
+			if out[n], failed[n] = t.experiment(samples[n]); failed[n] != nil {
+				failed[n] = fmt.Errorf("experiment %d: %w", n, failed[n])
+			}
 		}
-		model, err := FitLogistic(t.Train.Select(rows), labels, t.Logistic)
-		if err != nil {
-			return nil, fmt.Errorf("experiment %d: %w", n, err)
-		}
-		e := Experiment{Rows: rows, Iterations: model.Iterations, Predictions: model.Predict(t.Test)}
-		if e.Scores, err = LabelScores(t.TestLabels, e.Predictions); err != nil {
-			return nil, err
-		}
-		out = append(out, e)
+	})
+	return out, errors.Join(failed...)
+}
+
+func (t Classification) experiment(rows []int) (Experiment, error) {
+	labels := make([]int, len(rows))
+	for i, row := range rows {
+		labels[i] = t.TrainLabels[row]
 	}
-	return out, nil
+	model, err := FitLogistic(t.Train.Select(rows), labels, t.Logistic)
+	if err != nil {
+		return Experiment{}, err
+	}
+	e := Experiment{Rows: rows, Iterations: model.Iterations, Predictions: model.Predict(t.Test)}
+	e.Scores, err = LabelScores(t.TestLabels, e.Predictions)
+	return e, err
 }
 
 // Undersample draws the training rows of mteb's experiments: the first perLabel rows of each label in a shuffled

@@ -78,7 +78,7 @@ func nearest(x Rows, rows []int, centers []float64, k int) (of []int, inertia fl
 	}
 	of = make([]int, len(rows))
 	distance := make([]float64, len(rows))
-	share(len(rows), func(lo, hi int) {
+	share(len(rows), 64, func(lo, hi int) {
 		wide := make([]float64, d)
 		for i := lo; i < hi; i++ {
 			for j, v := range x.Row(rows[i]) {
@@ -102,10 +102,9 @@ func nearest(x Rows, rows []int, centers []float64, k int) (of []int, inertia fl
 	return of, inertia
 }
 
-// share calls each with parts of [0, n) on all threads.
-func share(n int, each func(lo, hi int)) {
-	const block = 64
-	parts := min(runtime.GOMAXPROCS(0), (n+block-1)/block)
+// share calls each with parts of [0, n) on all threads, of at least so many.
+func share(n, least int, each func(lo, hi int)) {
+	parts := min(runtime.GOMAXPROCS(0), (n+least-1)/least)
 	if parts <= 1 {
 		each(0, n)
 		return

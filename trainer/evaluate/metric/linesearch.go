@@ -67,7 +67,7 @@ func (s *search) advance(value, slope float64) bool {
 		s.widthB, s.width = s.width, math.Abs(s.other.step-s.best.step)
 		s.lower, s.upper = min(s.best.step, s.other.step), max(s.best.step, s.other.step)
 	} else {
-		s.lower = s.step + 1.1*(s.step-s.best.step)
+		s.lower = s.step + float64(1.1*(s.step-s.best.step))
 		s.upper = s.step + 4*(s.step-s.best.step)
 	}
 	s.step = max(0, min(longest, s.step))
@@ -85,16 +85,16 @@ func (s *search) interpolate(p trial) {
 	var next float64
 	switch {
 	case p.value > x.value: // higher: the minimum is between
-		cubic := x.step + cubicRatio(x, p, p.step < x.step)*(p.step-x.step)
-		quadratic := x.step + x.slope/((x.value-p.value)/(p.step-x.step)+x.slope)/2*(p.step-x.step)
+		cubic := x.step + float64(cubicRatio(x, p, p.step < x.step)*(p.step-x.step))
+		quadratic := x.step + float64(x.slope/((x.value-p.value)/(p.step-x.step)+x.slope)/2*(p.step-x.step))
 		next = cubic
 		if math.Abs(cubic-x.step) >= math.Abs(quadratic-x.step) {
 			next = cubic + (quadratic-cubic)/2
 		}
 		s.bracketed = true
 	case opposite: // lower, slopes of opposite sign: the minimum is between
-		cubic := p.step + cubicRatio(p, x, p.step > x.step)*(x.step-p.step)
-		quadratic := p.step + p.slope/(p.slope-x.slope)*(x.step-p.step)
+		cubic := p.step + float64(cubicRatio(p, x, p.step > x.step)*(x.step-p.step))
+		quadratic := p.step + float64(p.slope/(p.slope-x.slope)*(x.step-p.step))
 		next = quadratic
 		if math.Abs(cubic-p.step) > math.Abs(quadratic-p.step) {
 			next = cubic
@@ -103,7 +103,7 @@ func (s *search) interpolate(p trial) {
 	case math.Abs(p.slope) < math.Abs(x.slope): // lower, flatter
 		next = s.extrapolate(p)
 	case s.bracketed: // lower, not flatter
-		next = p.step + cubicRatio(p, s.other, p.step > s.other.step)*(s.other.step-p.step)
+		next = p.step + float64(cubicRatio(p, s.other, p.step > s.other.step)*(s.other.step-p.step))
 	case p.step > x.step:
 		next = s.upper
 	default:
@@ -139,7 +139,7 @@ func (s *search) extrapolate(p trial) float64 {
 	default:
 		cubic = s.lower
 	}
-	quadratic := p.step + p.slope/(p.slope-x.slope)*(x.step-p.step)
+	quadratic := p.step + float64(p.slope/(p.slope-x.slope)*(x.step-p.step))
 	nearer := math.Abs(cubic-p.step) < math.Abs(quadratic-p.step)
 	if !s.bracketed {
 		if nearer {
@@ -150,7 +150,7 @@ func (s *search) extrapolate(p trial) float64 {
 	if !nearer {
 		cubic = quadratic
 	}
-	limit := p.step + 0.66*(s.other.step-p.step)
+	limit := p.step + float64(0.66*(s.other.step-p.step))
 	if p.step > x.step {
 		return min(limit, cubic)
 	}
