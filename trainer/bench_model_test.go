@@ -39,6 +39,9 @@ func (s size) linear() float64 {
 	return float64(s.layers) * float64(2*s.d*s.d+2*kv*s.d+3*s.d*s.ff)
 }
 
+// shardTokens is train.shard_tokens of the benchmark: a step of one worker is one shard, or two.
+const shardTokens = 4096
+
 // triples are a step's texts as token ids: queries, positives, negatives.
 type triples struct{ Query, Positive, Negative [][]int32 }
 
@@ -100,7 +103,7 @@ func tripleBatch(t triples) (data.Header, []*data.Shard) {
 			texts = append(texts, data.Text{Slot: int32(len(texts)), Row: int64(i), Role: data.Role(role), Tokens: ids})
 		}
 	}
-	return h, pack(&h, texts, 2048)
+	return h, pack(&h, texts, shardTokens)
 }
 
 // folder writes a folder of random weights: Qwen2, or Llama where there are no biases.

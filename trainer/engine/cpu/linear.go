@@ -32,10 +32,14 @@ func (d *Device) linear(spec ops.Spec, in []engine.Tensor) *engine.Kernel {
 			return d.linear8(q, func(c *engine.Call) []float32 { return optional(s.Bias, c, 4) }, func(c *engine.Call) { d.up(c, s.Parts) })
 		}
 		w := packedOf(in[1])
+		lows, fits := lowsOf(s.Parts)
 		k := run(func(c *engine.Call) {
 			var bias []float32
 			if s.Bias {
 				bias = floats(c.In[4])
+			} else if w != nil && fits && c.Out.Shape[0] > 0 {
+				d.forwardLow(c, w, lows)
+				return
 			}
 			d.forward(c, w, bias)
 			d.up(c, s.Parts)
@@ -112,6 +116,28 @@ func (d *Device) forward(c *engine.Call, w *gemm.Packed, bias []float32) {
 	if bias != nil {
 		simd.AddBias(d.pool, y, y, bias)
 	}
+}
+
+// lowsOf returns the adapters as the matrix product takes them, but for h and B, and whether it takes them all.
+func lowsOf(parts ops.Parts) (lows []gemm.Low, fits bool) {
+	for _, part := range parts {
+		lows = append(lows, gemm.Low{Offset: part.Offset, Width: part.Width, Rank: part.Rank, Alpha: part.Scale})
+		if part.Rank > gemm.MaxRank {
+			return nil, false
+		}
+	}
+	return lows, true
+}
+
+// forwardLow sets y = x W' (+ base), plus h_i B_i' on the columns of part i, in one pass over y.
+func (d *Device) forwardLow(c *engine.Call, w *gemm.Packed, lows []gemm.Low) {
+	x, h, b, y := floats(c.In[0]), floats(c.In[2]), floats(c.In[3]), floats(c.Out)
+	for i := range lows {
+		l := &lows[i]
+		l.H, l.LDH, l.B = h, c.In[2].Shape[1], b
+		h, b = h[l.Rank:], b[l.Width*l.Rank:]
+	}
+	w.NTLow(d.pool, c.In[0].Shape[0], x, c.In[0].Shape[1], base(d.pool, c, y), y, c.Out.Shape[1], lows)
 }
 
 // up adds Scale_i h_i B_i' to the columns of part i.

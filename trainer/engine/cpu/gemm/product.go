@@ -43,6 +43,7 @@ type product struct {
 	form        bForm
 	c           []float32
 	ldc         int
+	lows        []Low
 	turnC       bool // c holds Cᵀ: element (i, j) is c[j*ldc+i]
 }
 
@@ -210,6 +211,11 @@ func (j *job) tile(i int) {
 	}
 	if j.turnC {
 		transposePortable(unsafe.Pointer(&j.c[j0*j.ldc+i0]), j.ldc, c, ldc, cols, rows)
+	}
+	for l := range j.lows {
+		if j.hi == j.k {
+			j.low(s, &j.lows[l], i0, j0, rows, cols)
+		}
 	}
 	putScratch(s)
 }
