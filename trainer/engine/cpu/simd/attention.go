@@ -83,25 +83,25 @@ func (t tile) mask(m Mask, s []float32, keys, j0 int, lo, hi *[tileSize]int32) {
 		maskTile(s, tileSize, keys, t.columns(), j0, lo, hi)
 		return
 	}
-	rows := t.hi - t.lo
-	minusInf := float32(math.Inf(-1))
+	rows, columns := t.hi-t.lo, t.columns()
+	minusInf := math.Float32bits(float32(math.Inf(-1)))
 	for i := range rows {
 		from, to := int(lo[i]), int(hi[i])
-		var words [4]uint32
-		drawn := -1
-		for j := j0; j < j0+keys; j++ {
-			if j >= from && j < to {
+		for block := j0 >> 4; block<<4 < j0+keys; block++ {
+			first, last := max(j0, block<<4), min(j0+keys, (block+1)<<4)
+			if first >= from && last <= to {
 				continue
 			}
-			if j>>4 != drawn {
-				drawn = j >> 4
-				words = philox.Block(m.Key, philox.At(m.Step, 0, uint32(t.lo+i), uint32(drawn)))
-			}
-			if int(words[j>>2&3]>>(j&3<<3)&255) < m.Open {
-				continue
-			}
-			for c := i; c < t.columns(); c += rows { // the heads that share the tile
-				s[(j-j0)*tileSize+c] = minusInf
+			words := philox.Block(m.Key, philox.At(m.Step, 0, uint32(t.lo+i), uint32(block)))
+			for j := first; j < last; j++ {
+				// No branch on a random bit: hidden is all ones where the byte is not below Open.
+				hidden := uint32(int32(m.Open-1-int(words[j>>2&3]>>(j&3<<3)&255)) >> 31)
+				if j >= from && j < to {
+					hidden = 0
+				}
+				for c := (j-j0)*tileSize + i; c < (j-j0)*tileSize+columns; c += rows { // the heads that share the tile
+					s[c] = math.Float32frombits(math.Float32bits(s[c])&^hidden | minusInf&hidden)
+				}
 			}
 		}
 	}

@@ -84,6 +84,10 @@ func BenchmarkAttention(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/causal=%v", c.name, causal), func(b *testing.B) { benchmarkAttention(b, r, c.c) })
 		}
 	}
+	for _, c := range cases { // a mask that is half open: the time of the bidirectional one and that of drawing bits
+		c.c.m = Mask{Causal: true, Open: 128}
+		b.Run(c.name+"/half open", func(b *testing.B) { benchmarkAttention(b, r, c.c) })
+	}
 }
 
 func benchmarkAttention(b *testing.B, r *rand.Rand, c attentionCase) {
@@ -93,7 +97,7 @@ func benchmarkAttention(b *testing.B, r *rand.Rand, c attentionCase) {
 	out, lse, dqkv := make([]float32, len(dout)), make([]float32, tokens*h.Query), make([]float32, len(qkv))
 	scores := 0.0 // that the mask lets through
 	for _, n := range c.lengths {
-		if c.m.Causal {
+		if c.m.Causal && c.m.Open == 0 {
 			scores += float64(n) * float64(n+1) / 2
 		} else {
 			scores += float64(n) * float64(n)
