@@ -95,7 +95,7 @@ func ReadArchitecture(dir string) (Architecture, error) {
 	path := filepath.Join(dir, "config.json")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Architecture{}, fmt.Errorf("model %s: %w", dir, err)
+		return Architecture{}, fmt.Errorf("model %s: %w", dir, gguf(dir, err))
 	}
 	a, err := ParseArchitecture(text)
 	if err != nil {
@@ -111,10 +111,10 @@ func ParseArchitecture(text []byte) (Architecture, error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return Architecture{}, err
 	}
-	row, ok := families[c.ModelType]
-	if !ok {
-		return Architecture{}, fmt.Errorf("model_type %q is not supported; supported: %s", c.ModelType, supported())
+	if err := refuse(text); err != nil {
+		return Architecture{}, err
 	}
+	row := families[c.ModelType]
 	if row.spelling != nil {
 		row.spelling(&c)
 	}

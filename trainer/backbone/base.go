@@ -61,7 +61,7 @@ func load(c Config, seed uint64) (*Base, error) {
 	}
 	source, err := safetensors.OpenFolder(c.Path)
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", c.Path, err)
+		return nil, fmt.Errorf("model %s: %w", c.Path, gguf(c.Path, err))
 	}
 	b := &Base{Architecture: a, dir: c.Path, source: source, seed: seed, frozen: map[string]engine.Tensor{}}
 	if err := b.check(); err != nil {
@@ -99,7 +99,7 @@ func (b *Base) check() error {
 			switch {
 			case !ok && g.key == "head":
 			case !ok:
-				missing = append(missing, name)
+				missing = append(missing, fmt.Sprintf("%s (want %v)", name, t.shape))
 			case !slices.Equal(info.Shape, t.shape):
 				misshaped = append(misshaped, fmt.Sprintf("%s is %v, want %v", name, info.Shape, t.shape))
 			}
