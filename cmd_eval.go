@@ -240,7 +240,7 @@ func (e *evaluation) print(out io.Writer, j *judge, results []evalResult) {
 		fmt.Fprintf(out, "%s\n", report.Table(rows, nil))
 	}
 	for _, g := range groups(results) {
-		fmt.Fprintf(out, "%-24s %.4f\n", g.Name, g.Score)
+		fmt.Fprintf(out, "%s: mean of %s %.4f\n", g.Name, plural(g.Suites, "suite", "suites"), g.Score)
 	}
 	written := func(prompt string) string {
 		if prompt == "" {

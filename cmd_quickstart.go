@@ -127,7 +127,7 @@ func quickstartBM25(files string) (report.Row, error) {
 	if err != nil {
 		return report.Row{}, err
 	}
-	return bm25Row(suite)
+	return referenceRow(suite)
 }
 
 // quickstartRows names the evaluations of a stage, the first one's or the last one's, for the table.

@@ -14,6 +14,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
 
 func statusCommand() *cobra.Command {
@@ -115,7 +116,7 @@ func writeStatus(w io.Writer, s *coordinator.Status) error {
 		if i == 0 {
 			fmt.Fprintln(w, "\nEVALUATIONS")
 		}
-		fmt.Fprintf(w, "step %d  %s  ndcg@10 %.4f\n", e.Step, e.Suite, e.Metrics["ndcg@10"])
+		fmt.Fprintf(w, "step %d  %s  %.4f\n", e.Step, e.Suite, e.Metrics[evaluate.MainScore])
 	}
 	return nil
 }

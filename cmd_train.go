@@ -194,7 +194,7 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 	}
 	record.Name = p.config.Name
 	for _, suite := range p.suites {
-		row, err := bm25Row(suite)
+		row, err := referenceRow(suite)
 		if err != nil {
 			return nil, err
 		}
@@ -227,8 +227,13 @@ func (p *prepared) conclude(cmd *cobra.Command, again string, outcome coordinato
 	return record, ended(outcome, written)
 }
 
-// bm25Row is the honest reference beside a model's rows.
-func bm25Row(suite *data.Suite) (report.Row, error) {
+// referenceRow is the honest reference beside a model's rows: BM25, and random vectors where a task has no queries.
+func referenceRow(suite *data.Suite) (report.Row, error) {
+	sheet := suite.Sheet()
+	if sheet.Kind != "" {
+		metrics, err := evaluate.Random(&sheet, suite.Header().Slots, 42)
+		return report.Row{Label: "random vectors", Suite: suite.Name, Metrics: metrics}, err
+	}
 	metrics, err := evaluate.Lexical(suite)
 	return report.Row{Label: "BM25 (reference)", Suite: suite.Name, Metrics: metrics}, err
 }

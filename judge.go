@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode/vectors"
@@ -195,6 +196,9 @@ func (j *judge) one(ctx context.Context, suite *data.Suite, s evaluate.Suite) (e
 	}
 	if r.Kind == "" {
 		r.Kind = data.BEIRTask
+	}
+	if t, ok := configs.MTEB(s.MTEB); ok && t.Paper && r.Group == "" {
+		r.Group = "MTEB, the paper's tasks"
 	}
 	r.Query, r.Document = j.prompts(s)
 	began := time.Now()

@@ -11,6 +11,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 	"github.com/counterpoint-ml/counterpoint/trainer/optim"
 )
 
@@ -225,8 +226,12 @@ func (p *prepared) planEvaluation(s *sheet) {
 		for _, n := range suite.Header().Tokens {
 			tokens += int64(n)
 		}
-		s.row("evaluation", "%s: %s queries, %s documents, %s tokens, %s cut",
-			suite.Name, grouped(len(suite.Queries)), grouped(len(suite.Documents)), count(tokens), plural(suite.Truncated(), "text", "texts"))
+		sheet := suite.Sheet()
+		what := fmt.Sprintf("%s queries, %s documents", grouped(len(suite.Queries)), grouped(len(suite.Documents)))
+		if sheet.Kind != "" {
+			what = fmt.Sprintf("%s, %s texts", sheet.Kind, grouped(suite.Header().Slots))
+		}
+		s.row("evaluation", "%s: %s, %s tokens, %s cut; %s", suite.Name, what, count(tokens), plural(suite.Truncated(), "text", "texts"), evaluate.Main(&sheet))
 	}
 	if len(p.suites) > 0 {
 		s.row("evaluation", "%s", when(c.Every, c.Before))

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/configs"
@@ -20,6 +21,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize/tiny"
+	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 )
 
 // prepared is a run with everything that a node needs to lead it: data, suites and the submission.
@@ -86,7 +88,27 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		}
 		p.suites = append(p.suites, suites...)
 	}
+	if err := p.checkBest(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	return p, nil
+}
+
+// checkBest refuses a metric that no suite is measured by.
+func (p *prepared) checkBest() error {
+	best := p.config.Checkpoint.Best
+	if best == "" || len(p.suites) == 0 {
+		return nil
+	}
+	var mains []string
+	for _, s := range p.suites {
+		sheet := s.Sheet()
+		if evaluate.Has(&sheet, best) {
+			return nil
+		}
+		mains = append(mains, fmt.Sprintf("%s of %s", evaluate.Main(&sheet), s.Name))
+	}
+	return fmt.Errorf("checkpoint.best: %q is a metric of none of the suites; %s or %s are allowed, for example", best, evaluate.MainScore, strings.Join(mains, ", "))
 }
 
 // openModel finds the model folder (a folder of checkpoints means its newest sound one) and the tokenizer.

@@ -319,6 +319,7 @@ const noExclusion = "N/A"
 // query, blank, instruction.
 func followTask(c SuiteConfig, log *slog.Logger) (*task, error) {
 	r := newRetrieval("p-mrr")
+	r.sheet.Group = FollowIRTask
 	r.sheet.Pools, r.sheet.Changed = map[string][]string{}, map[string][]string{}
 	if err := r.judgments(c, c.Split); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -150,6 +151,9 @@ func (r *rate) status() string {
 	return text
 }
 
+// shown are the metrics that a line has room for.
+var shown = []string{"ndcg@10", "r@1", "mrr@10", "p-mrr", "accuracy", "v_measure", "max_ap", "cosine_spearman"}
+
 // Sentence tells an event in one line; "" for those that need none.
 func Sentence(e coordinator.Event) string {
 	detail := e.Detail()
@@ -167,7 +171,7 @@ func Sentence(e coordinator.Event) string {
 		sort.Strings(names)
 		var parts []string
 		for _, n := range names {
-			if n == "ndcg@10" || n == "r@1" || n == "mrr@10" || len(names) < 4 {
+			if slices.Contains(shown, n) || len(names) < 4 {
 				parts = append(parts, fmt.Sprintf("%s %.4f", n, e.Metrics[n]))
 			}
 		}

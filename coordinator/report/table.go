@@ -9,7 +9,7 @@ import (
 
 // order is how metrics stand in a table; others follow by name.
 var order = []string{
-	"p-mrr", "ndcg@10", "r@1", "mrr@10", "recall@10", "recall@100", "map",
+	"p-mrr", "score", "ndcg@10", "r@1", "mrr@10", "recall@10", "recall@100", "map",
 	"accuracy", "f1", "v_measure", "ami", "max_ap", "cosine_ap", "cosine_f1", "cosine_spearman", "cosine_pearson",
 }
 

@@ -45,6 +45,22 @@ func Metrics() []string {
 	return names
 }
 
+// Has reports whether Score gives a metric for a suite.
+func Has(sheet *data.Sheet, name string) bool {
+	if name == MainScore || name == Main(sheet) {
+		return true
+	}
+	switch sheet.Kind {
+	case "":
+		return slices.Contains(Metrics(), name) || sheet.Changed != nil && (name == "p-mrr" || name == "score")
+	case data.STSTask, data.SummaryTask:
+		return slices.Contains([]string{"pearson", "spearman", "cosine_pearson", "cosine_spearman"}, name)
+	case data.BitextTask, data.ClassificationTask:
+		return slices.Contains([]string{"accuracy", "f1", "precision", "recall"}, name)
+	}
+	return false
+}
+
 // Main returns the name of the metric that stands for a suite.
 func Main(sheet *data.Sheet) string {
 	if sheet.Main != "" {
@@ -189,6 +205,9 @@ func ScoreSheet(sheet *data.Sheet, run Run) (map[string]float64, error) {
 	}
 	if sheet.Changed != nil {
 		out["p-mrr"], _ = PMRR(run, run, sheet.Changed)
+		if out["score"] = out["map"]; strings.Contains(strings.ToLower(sheet.Name), "news21") {
+			out["score"] = out["ndcg@5"] // FollowIR's own choice for this one (Weller et al. 2024, section 4)
+		}
 	}
 	main, ok := out[Main(sheet)]
 	if !ok {
