@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="empty folder with the binary counterpoint")
     parser.add_argument("--data", type=Path, default=os.environ.get("COUNTERPOINT_DATA") or REPO.parent / "shared" / "data")
-    parser.add_argument("--model", type=Path, help="a folder or run to embed with; default a small run of 2 steps")
+    parser.add_argument("--model", type=Path, help="a folder or run to embed with; default a small run of 3 steps")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -34,7 +34,7 @@ def main():
     if model is None:
         with gzip.open(REPO / "configs" / "quickstart" / "train.jsonl.gz", "rt") as f:
             (args.work / "pairs.jsonl").write_text("".join(next(f) for _ in range(100)))
-        model = ours.train("evaluation", {"preset": "tiny-diffusion"}, steps=2)
+        model = ours.train("evaluation", {"preset": "tiny-diffusion"}, steps=3)
 
     def embed(texts):
         out = args.work / "vectors.npy"
