@@ -50,7 +50,18 @@ func peer(o options) error {
 			table = append(table, r.memory())
 		}
 	}
-	return errors.Join(o.write(table, all), errs)
+	var alone []figure
+	for _, row := range limitRows { // without a peer, but of the same table
+		if row.name != "gradcache" && row.name != "load" || !o.wants(row.name) {
+			continue
+		}
+		figures, err := o.limit(o.work, row)
+		alone, errs = append(alone, figures...), errors.Join(errs, err)
+	}
+	for _, f := range alone {
+		table = append(table, []string{f.Name, f.Value, "", "", "", "", "", f.Bar, verdict(f.Met)})
+	}
+	return errors.Join(o.write(table, map[string]any{"rows": all, "alone": alone}), errs)
 }
 
 // alternate measures A, B, A, B: ours, the peer. The first round tries every variant of the peer; those within a tenth
