@@ -21,7 +21,8 @@ import (
 var archives embed.FS
 
 // Dir returns the folder of one set of goldens, such as "losses" or "backbones": under COUNTERPOINT_GOLDEN if
-// that is set, else the repository's own copy, unpacked once per content into the temporary folder.
+// that is set, else the whole set in ../shared/golden beside the repository, else the repository's own copy (of some
+// sets a part), unpacked once per content into the temporary folder.
 func Dir(t testing.TB, set string) string {
 	t.Helper()
 	if root := os.Getenv("COUNTERPOINT_GOLDEN"); root != "" {
@@ -29,6 +30,9 @@ func Dir(t testing.TB, set string) string {
 		if _, err := os.Stat(dir); err != nil {
 			t.Fatalf("COUNTERPOINT_GOLDEN: %v", err)
 		}
+		return dir
+	}
+	if dir := filepath.Join(beside(), "golden", set); exists(dir) {
 		return dir
 	}
 	packed, err := archives.ReadFile("files/" + set + ".tar.gz")
@@ -51,14 +55,24 @@ func Data(t testing.TB, path string) string {
 	t.Helper()
 	root := os.Getenv("COUNTERPOINT_DATA")
 	if root == "" {
-		_, file, _, _ := runtime.Caller(0)
-		root = filepath.Join(filepath.Dir(file), "..", "..", "..", "shared", "data")
+		root = filepath.Join(beside(), "data")
 	}
 	dir := filepath.Join(root, path)
 	if _, err := os.Stat(dir); err != nil {
 		t.Skipf("data %q is not here (set COUNTERPOINT_DATA): %v", path, err)
 	}
 	return dir
+}
+
+// beside is the folder that may lie beside the repository.
+func beside() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..", "shared")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // unpackOnce unpacks beside root and renames, so that tests of several packages may race for it.
