@@ -22,7 +22,7 @@ type memory struct {
 	mu     sync.Mutex
 	packed map[[3]int64]*gemm.Packed // by offset, n, k
 	whole  *gemm.Packed
-	halves []uint16 // rows of bfloat16
+	halves []uint16   // rows of bfloat16
 	bytes8 *gemm.Int8 // in 8 bits, for products and rows
 }
 
