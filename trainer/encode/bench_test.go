@@ -5,6 +5,7 @@ package encode
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -154,4 +155,47 @@ func (s shape) steps(b *testing.B) (all [][]data.Text) {
 		add(column(24), column(96), column(96))
 	}
 	return all
+}
+
+// BenchmarkEncodeLong embeds one text of the smollm2 shape by length, once: seconds, seconds if the processors were
+// ours alone, the memory that was planned for its activations and the peak of the process.
+func BenchmarkEncodeLong(b *testing.B) {
+	s := shapes[slices.IndexFunc(shapes, func(s shape) bool { return s.name == "smollm2" })]
+	for _, n := range []int{1024, 4096, 8192, 32768} {
+		for name, open := range map[string]func(int) (*cpu.Device, error){"fp32": cpu.New, "int8": cpu.NewInt8} {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				dev, err := open(runtime.GOMAXPROCS(0))
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer dev.Close()
+				e := s.encoder(b, dev)
+				defer e.Close()
+				text := data.Text{Tokens: make([]int32, n)}
+				for i := range text.Tokens {
+					text.Tokens[i] = int32(i * 7919 % s.vocab)
+				}
+				planned, _, err := e.model.Bytes(n, 1)
+				if err != nil {
+					b.Fatal(err)
+				}
+				used := clock(unix.CLOCK_PROCESS_CPUTIME_ID)
+				for b.Loop() {
+					if _, err := e.Embed(b.Context(), []data.Text{text}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				work := clock(unix.CLOCK_PROCESS_CPUTIME_ID) - used
+				var u unix.Rusage
+				if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s")
+				b.ReportMetric(work.Seconds()/float64(b.N*dev.Pool().Threads()), "cpu-s/threads")
+				b.ReportMetric(float64(planned)/1e6, "MB-planned")
+				b.ReportMetric(float64(u.Maxrss)/1e3, "MB-peak")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
 }
