@@ -32,6 +32,4 @@ if [ ! -e "$model/model.safetensors" ]; then
 fi
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
 make --silent build
-export COUNTERPOINT_SMOLLM2=$(realpath "$model") COUNTERPOINT_DATA=$data
-go test -count 1 -run 'Real' ./checkpoints/... ./trainer/...
-"$python" scripts/real/main.py --data "$data" --model "$COUNTERPOINT_SMOLLM2" "$@"
+"$python" scripts/real/main.py --data "$data" --model "$(realpath "$model")" "$@"
