@@ -110,8 +110,11 @@ func (b *block) run(p *pool.Pool, lo, hi int) {
 		// Stability of Numerical Algorithms, 3.1); 8 more roundings and a tenth are to spare.
 		bound := 1.1 * (float64(b.width) + 8) * 0x1p-24 * b.lengths[lo+i] * b.longest
 		c.slack = float32(2*bound) + math.SmallestNonzeroFloat32*float32(b.width+8)
-		c.found = append(c.found[:0], b.best[lo+i]...)
 		c.floor, c.limit = float32(math.Inf(-1)), 3*b.k+64
+		if c.found == nil { // room for all that may come, so that nothing grows
+			c.found = make([]candidate, 0, min(c.limit, len(b.best[lo+i])+len(b.place))+1)
+		}
+		c.found = append(c.found[:0], b.best[lo+i]...)
 		if !(b.lengths[lo+i]*b.longest < math.MaxFloat32/4) {
 			c.slack = float32(math.Inf(1)) // nothing can be said of the products: all are scored again
 		}
@@ -169,37 +172,35 @@ func (b *block) settle(query int, c *screen) {
 // exact replaces products by scores and keeps the k best, in order.
 func (b *block) exact(query int, c *screen) {
 	q := b.queries[query*b.width : (query+1)*b.width]
-	open := c.found[:0:0]
-	for _, f := range c.found {
-		if f.row >= 0 {
-			open = append(open, f)
-		}
-	}
-	all := c.found[:0]
-	for _, f := range c.found {
-		if f.row < 0 {
-			all = append(all, f)
-		}
-	}
 	var four [4][]float32
-	for len(open) > 0 {
-		n := min(4, len(open))
+	for at := 0; at < len(c.found); at += 4 {
+		some := c.found[at:min(at+4, len(c.found))]
+		open := false
 		for i := range four {
-			row := int(open[min(i, n-1)].row)
-			four[i] = b.documents[row*b.width : (row+1)*b.width]
+			f := some[min(i, len(some)-1)]
+			if f.row < 0 {
+				four[i] = q // its score is known; the sum is not used
+				continue
+			}
+			open, four[i] = true, b.documents[int(f.row)*b.width:(int(f.row)+1)*b.width]
+		}
+		if !open {
+			continue
 		}
 		sums := dot4(q, four)
-		for i, f := range open[:n] {
+		for i := range some {
+			if some[i].row < 0 {
+				continue
+			}
 			score := float32(sums[i])
 			if score-score != 0 { // infinite or not a number
 				b.bad[query], score = true, float32(math.Inf(-1))
 			}
-			all = append(all, candidate{score, f.place, -1})
+			some[i] = candidate{score, some[i].place, -1}
 		}
-		open = open[n:]
 	}
-	slices.SortFunc(all, before)
-	c.found = all[:min(b.k, len(all))]
+	slices.SortFunc(c.found, before)
+	c.found = c.found[:min(b.k, len(c.found))]
 }
 
 // dot4 is the score of a query with four documents, before its rounding to float32.
