@@ -127,6 +127,7 @@ func (e *evaluation) modelFlags(cmd *cobra.Command) {
 	f.StringVar(&e.suite.Filler, "filler", "", "longembed:passkey, longembed:needle: text file whose sentences fill the documents")
 	f.BoolVar(&e.suite.Long, "long", false, "bright: rank the long documents")
 	f.StringVar(&e.suite.Excluded, "excluded", "", "bright: remove (default), zero or keep the documents that a query excludes")
+	f.BoolVar(&e.suite.Identical, "ignore-identical", false, "BEIR layout: a query does not find the document with its id; mteb:ArguAna, FiQA2018 and QuoraRetrieval always do so")
 	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
 	e.rounding.flags(f)
 	f.BoolVar(&e.again, "fresh", false, "embed every text again")
@@ -182,6 +183,7 @@ func (e *evaluation) specs(suites []string) ([]evaluate.Suite, error) {
 			return nil, err
 		}
 		s.MaxQuery, s.Lengths, s.Seed, s.Filler, s.Long, s.Excluded = e.suite.MaxQuery, e.suite.Lengths, e.suite.Seed, e.suite.Filler, e.suite.Long, e.suite.Excluded
+		s.Identical = s.Identical || e.suite.Identical && s.Task == data.BEIRTask
 		if e.suite.Split != "" {
 			s.Split = e.suite.Split
 		}

@@ -137,7 +137,7 @@ func (j *judge) all(ctx context.Context, specs []evaluate.Suite) ([]evalResult, 
 	var out []evalResult
 	names := map[string]int{}
 	for _, s := range specs {
-		config := s.Open(j.model.MaxLength, "")
+		config := s.Open(j.model.MaxLength, "", "")
 		config.Instruction, config.Document = "", "" // put before the texts here, as the model writes prompts
 		suites, err := data.OpenSuites(config, j.model.Tokenizer(), "", j.Log)
 		if err != nil {
@@ -175,8 +175,8 @@ func (j *judge) prompts(s evaluate.Suite) (query, document string) {
 		}
 		switch {
 		case j.given(x.flag):
-			if *x.to = x.said; x.said != "" {
-				*x.to += ": " // as in training
+			if x.said != "" && x.said != data.NoInstruction {
+				*x.to = x.said + ": " // as in training
 			}
 		case x.task != "":
 			*x.to = x.task + ": "

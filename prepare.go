@@ -82,7 +82,7 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	for _, s := range config.Evaluate.Suites {
-		suites, err := data.OpenSuites(s.Open(config.Train.MaxLength, p.instruction), p.tok, cache, log)
+		suites, err := data.OpenSuites(s.Open(config.Train.MaxLength, p.instruction, config.Data[0].Document), p.tok, cache, log)
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}

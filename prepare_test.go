@@ -26,7 +26,7 @@ func TestSuitesOfOneFolder(t *testing.T) {
 	config.Train.MaxLength = 96
 	for i, prompted := range []bool{false, true} {
 		s := config.Evaluate.Suites[i]
-		suite, err := data.OpenSuite(s.Open(config.Train.MaxLength, ""), tok, t.TempDir(), slog.New(slog.DiscardHandler))
+		suite, err := data.OpenSuite(s.Open(config.Train.MaxLength, "", ""), tok, t.TempDir(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,8 +99,8 @@ var runKeys = []Key{
 	{Path: "evaluate.suites[].path", Type: "string", Needed: true, Doc: "Folder in BEIR layout (corpus, queries, qrels), or KIND:PATH with KIND sts, pairs, classification, clustering, rerank, bitext, summarization, followir, bright or longembed (longembed:passkey and longembed:needle are generated); or mteb:TASK:PATH, a local copy of one of mteb's tasks.", Example: "dev/"},
 	{Path: "evaluate.suites[].name", Type: "string", Doc: "Name in tables; left out: the folder's name.", Example: "dev"},
 	{Path: "evaluate.suites[].split", Type: "string", Doc: "qrels/SPLIT.tsv; left out: the only one there.", Example: "test"},
-	{Path: "evaluate.suites[].instruction", Type: "string", Doc: "Put in front of each query; left out: the first source's instruction.", Example: "Given a query, retrieve the package it describes"},
-	{Path: "evaluate.suites[].document_instruction", Type: "string", Doc: "Put in front of each document.", Example: ""},
+	{Path: "evaluate.suites[].instruction", Type: "string", Doc: "Put in front of each query; left out: the first source's instruction; a single dash for none.", Example: "Given a query, retrieve the package it describes"},
+	{Path: "evaluate.suites[].document_instruction", Type: "string", Doc: "Put in front of each document; left out: the first source's; a single dash for none.", Example: ""},
 	{Path: "evaluate.suites[].max_length", Type: "int", Default: 0, Min: 0, Doc: "Tokens of a text; 0 = train.max_length.", Example: "512"},
 	{Path: "evaluate.suites[].max_query_length", Type: "int", Default: 0, Min: 0, Doc: "Tokens of a query; 0 = as of a text.", Example: "64"},
 	{Path: "evaluate.suites[].metric", Type: "string", Doc: "Metric that stands for the suite; left out: the task's own.", Example: "ndcg@10"},
@@ -108,6 +108,7 @@ var runKeys = []Key{
 	{Path: "evaluate.suites[].seed", Type: "int", Default: 0, Min: 0, Doc: "longembed:passkey, longembed:needle: seed of the documents made.", Example: "1"},
 	{Path: "evaluate.suites[].filler", Type: "string", Doc: "longembed:passkey, longembed:needle: text file, in any language, whose sentences fill the documents.", Example: "essays.txt"},
 	{Path: "evaluate.suites[].long", Type: "bool", Default: false, Doc: "bright: rank the long documents.", Example: "true"},
+	{Path: "evaluate.suites[].ignore_identical", Type: "bool", Default: false, Doc: "BEIR layout: a query does not find the document that has its id; mteb:ArguAna, FiQA2018 and QuoraRetrieval always do so.", Example: "true"},
 	{Path: "evaluate.suites[].excluded", Type: "string", Allowed: []string{"remove", "zero", "keep"}, Doc: "bright: what becomes of a query's excluded documents: removed before the ranking is cut (BRIGHT's own rule, and the default), score 0 (DiffEmbed's), or kept.", Example: "remove"},
 
 	{Path: "cluster", Type: "map", Doc: "Workers and failures. Changes freely on resume."},

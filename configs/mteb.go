@@ -7,7 +7,7 @@ const similar = "Retrieve semantically similar text."
 // Tasks are mteb's tasks that are known by name, with the instructions that LLM2Vec and the paper evaluate them under
 // (E5-mistral's, where those agree).
 var Tasks = []Task{
-	{Paper: true, Name: "ArguAna", Kind: data.BEIRTask, Instruction: "Given a claim, find documents that refute the claim"},
+	{Paper: true, Name: "ArguAna", Kind: data.BEIRTask, Identical: true, Instruction: "Given a claim, find documents that refute the claim"},
 	{Paper: true, Name: "Banking77Classification", Kind: data.ClassificationTask, Instruction: "Given a online banking query, find the corresponding intents"},
 	{Paper: true, Name: "BiorxivClusteringS2S", Kind: data.ClusteringTask, Instruction: "Identify the main category of Biorxiv papers based on the titles"},
 	{Paper: true, Name: "EmotionClassification", Kind: data.ClassificationTask, Instruction: "Classify the emotion expressed in the given Twitter message into one of the six emotions: anger, fear, joy, love, sadness, and surprise"},
@@ -37,11 +37,11 @@ var Tasks = []Task{
 	{Name: "ImdbClassification", Kind: data.ClassificationTask, Instruction: "Classify the sentiment expressed in the given movie review text from the IMDB dataset"},
 	{Name: "MTOPIntentClassification", Kind: data.ClassificationTask, Instruction: "Classify the intent of the given utterance in task-oriented conversation"},
 	{Name: "MassiveScenarioClassification", Kind: data.ClassificationTask, Instruction: "Given a user utterance as query, find the user scenarios"},
-	{Name: "FiQA2018", Kind: data.BEIRTask, Instruction: "Given a financial question, retrieve user replies that best answer the question"},
+	{Name: "FiQA2018", Kind: data.BEIRTask, Identical: true, Instruction: "Given a financial question, retrieve user replies that best answer the question"},
 	{Name: "SCIDOCS", Kind: data.BEIRTask, Instruction: "Given a scientific paper title, retrieve paper abstracts that are cited by the given paper"},
 	{Name: "TRECCOVID", Kind: data.BEIRTask, Instruction: "Given a query on COVID-19, retrieve documents that answer the query"},
 	{Name: "Touche2020", Kind: data.BEIRTask, Instruction: "Given a question, retrieve detailed and persuasive arguments that answer the question"},
-	{Name: "QuoraRetrieval", Kind: data.BEIRTask, Instruction: "Given a question, retrieve questions that are semantically equivalent to the given question"},
+	{Name: "QuoraRetrieval", Kind: data.BEIRTask, Identical: true, Instruction: "Given a question, retrieve questions that are semantically equivalent to the given question"},
 
 	{Name: "Core17InstructionRetrieval", Kind: data.FollowIRTask, Instruction: "Retrieve text based on user query."},
 	{Name: "News21InstructionRetrieval", Kind: data.FollowIRTask, Instruction: "Retrieve text based on user query."},

@@ -37,7 +37,7 @@ func ParseSuite(spec string) (evaluate.Suite, error) {
 		}
 		return s, fmt.Errorf("suite %q: task %q is not known; allowed: %s; %s", spec, name, strings.Join(names, ", "), hint)
 	}
-	return evaluate.Suite{Task: t.Kind, MTEB: t.Name, Path: path, Instruction: t.Instruction, Document: t.Document, Main: t.Main, Split: t.Split}, nil
+	return evaluate.Suite{Task: t.Kind, MTEB: t.Name, Path: path, Instruction: t.Instruction, Document: t.Document, Main: t.Main, Split: t.Split, Identical: t.Identical}, nil
 }
 
 // suite checks evaluate.suites[i], whose path becomes kind and path.
@@ -63,12 +63,13 @@ func (m *merger) suite(i int, s *evaluate.Suite) {
 		{"filler", s.Filler != "", generated, "longembed:passkey and longembed:needle"},
 		{"long", s.Long, parsed.Task == data.BrightTask, "bright"},
 		{"excluded", s.Excluded != "", parsed.Task == data.BrightTask, "bright"},
+		{"ignore_identical", s.Identical, parsed.Task == data.BEIRTask, "folders in BEIR layout"},
 	} {
 		if k.given && !k.useful {
 			m.fail(m.at(at(k.name)), at(k.name), "has no meaning for %s; it is a setting of %s", s.Path, k.of)
 		}
 	}
-	s.Task, s.MTEB, s.Path = parsed.Task, parsed.MTEB, parsed.Path
+	s.Task, s.MTEB, s.Path, s.Identical = parsed.Task, parsed.MTEB, parsed.Path, s.Identical || parsed.Identical
 	for _, x := range []struct {
 		own   *string
 		usual string
@@ -91,6 +92,7 @@ type Task struct {
 	Document    string
 	Main        string // "" = the kind's own
 	Split       string // "" = test, or the only one
+	Identical   bool   // a query does not find the document with its id: mteb's ignore_identical_ids
 	Paper       bool   // among the 15 of the paper (arXiv 2505.15045, table of MTEB)
 }
 

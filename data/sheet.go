@@ -18,7 +18,7 @@ type Sheet struct {
 	Documents []string            `json:"documents,omitempty"` // [D] ids
 	Qrels     Qrels               `json:"qrels,omitempty"`
 	Excluded  map[string][]string `json:"excluded,omitempty"`  // documents that a query may not find
-	Exclusion string              `json:"exclusion,omitempty"` // how: RemoveExcluded ("") or ZeroExcluded
+	Exclusion string              `json:"exclusion,omitempty"` // how: RemoveExcluded (""), ZeroExcluded or KeepExcluded
 	Pools     map[string][]string `json:"pools,omitempty"`     // only these documents are ranked for a query
 	Changed   map[string][]string `json:"changed,omitempty"`   // FollowIR: documents whose relevance the changed instruction changes, by query without -og and -changed
 
@@ -52,7 +52,7 @@ func (s *Suite) Sheet() Sheet {
 	if s.sheet != nil {
 		return *s.sheet
 	}
-	return Sheet{Name: s.Name, Queries: s.Queries, Documents: s.Documents, Qrels: s.Qrels}
+	return Sheet{Name: s.Name, Queries: s.Queries, Documents: s.Documents, Qrels: s.Qrels, Excluded: s.excluded}
 }
 
 // Suites are the evaluation sets of a run, by index.

@@ -29,6 +29,7 @@ type SuiteConfig struct {
 	Filler    string // LongEmbedTask: text file that fills them
 	Long      bool   // BrightTask: long documents
 	Exclusion string // BrightTask: RemoveExcluded, ZeroExcluded or KeepExcluded
+	Identical bool   // BEIRTask: a query does not find the document that has its id, as mteb scores ArguAna and others
 }
 
 // Suite is an evaluation set. Slots 0..Q-1 are the judged queries, Q..Q+D-1 the documents, in the files' order.
@@ -44,6 +45,8 @@ type Suite struct {
 	rows   []uint32 // [Q] row of each query in its file
 	sheet  *Sheet   // of suites whose texts are in memory; nil for BEIR layout
 	digest string
+
+	excluded map[string][]string // of BEIR layout: what a query may not find
 }
 
 // OpenSuite reads and indexes an evaluation set in BEIR layout; OpenSuites opens the other kinds.
@@ -155,6 +158,15 @@ func (s *Suite) judge(c SuiteConfig, log *slog.Logger) error {
 	warnIDs(log, "judged documents are not in the corpus and count as not retrieved", path, lost)
 	raw := sha256.New()
 	fmt.Fprintln(raw, queries.digest, corpus.digest, c.MaxLength)
+	if c.Identical {
+		fmt.Fprintln(raw, "identical")
+		s.excluded = map[string][]string{}
+		for _, q := range s.Queries {
+			if known[q] {
+				s.excluded[q] = []string{q}
+			}
+		}
+	}
 	if c.MaxQuery > 0 {
 		fmt.Fprintln(raw, "queries", c.MaxQuery)
 	}

@@ -134,7 +134,11 @@ func LexicalRun(suite *data.Suite) (Run, error) {
 		}
 		hits := x.Search(text, len(sheet.Documents))
 		if sheet.Pools != nil {
-			hits = slices.DeleteFunc(hits, func(h Hit) bool { return !slices.Contains(sheet.Pools[id], h.Document) })
+			pool := make(map[string]bool, len(sheet.Pools[id]))
+			for _, d := range sheet.Pools[id] {
+				pool[d] = true
+			}
+			hits = slices.DeleteFunc(hits, func(h Hit) bool { return !pool[h.Document] })
 		}
 		if sheet.Exclusion != data.KeepExcluded {
 			hits = Exclude(Run{id: hits}, sheet.Excluded)[id]

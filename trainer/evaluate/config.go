@@ -27,20 +27,24 @@ type Suite struct {
 	Filler      string `yaml:"filler,omitempty" json:"filler,omitempty"`                     // text file of generated documents
 	Long        bool   `yaml:"long,omitempty" json:"long,omitempty"`                         // BRIGHT's long documents
 	Excluded    string `yaml:"excluded,omitempty" json:"excluded,omitempty"`                 // remove ("") | zero | keep
+	Identical   bool   `yaml:"ignore_identical,omitempty" json:"ignore_identical,omitempty"` // a query does not find the document with its id
 }
 
-// Open says how data opens the suite. A length of 0 becomes maxLength; a query without an instruction of its own gets
-// instruction.
-func (s Suite) Open(maxLength int, instruction string) data.SuiteConfig {
+// Open says how data opens the suite. A length of 0 becomes maxLength; queries and documents without an instruction of
+// their own get those given.
+func (s Suite) Open(maxLength int, instruction, document string) data.SuiteConfig {
 	c := data.SuiteConfig{
 		Task: s.Task, Path: s.Path, Name: s.Name, Split: s.Split, Instruction: s.Instruction, Document: s.Document, MaxLength: s.MaxLength, MaxQuery: s.MaxQuery,
-		Main: s.Main, Lengths: s.Lengths, Seed: s.Seed, Filler: s.Filler, Long: s.Long, Exclusion: s.Excluded,
+		Main: s.Main, Lengths: s.Lengths, Seed: s.Seed, Filler: s.Filler, Long: s.Long, Exclusion: s.Excluded, Identical: s.Identical,
 	}
 	if c.MaxLength == 0 {
 		c.MaxLength = maxLength
 	}
 	if c.Instruction == "" {
 		c.Instruction = instruction
+	}
+	if c.Document == "" {
+		c.Document = document
 	}
 	if c.Exclusion == "remove" {
 		c.Exclusion = data.RemoveExcluded

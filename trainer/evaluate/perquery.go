@@ -19,6 +19,9 @@ func PerQuery(sheet *data.Sheet, run Run) (map[string]float64, error) {
 		_, out := PMRR(run, run, sheet.Changed)
 		return out, nil
 	}
+	if main == "score" && sheet.Changed != nil {
+		main = followScore(sheet)
+	}
 	i := slices.IndexFunc(measures, func(m [2]string) bool { return m[0] == main })
 	if i < 0 {
 		return nil, fmt.Errorf("suite %s: there is no metric %q; %s are known", sheet.Name, main, strings.Join(Metrics(), ", "))
@@ -28,10 +31,11 @@ func PerQuery(sheet *data.Sheet, run Run) (map[string]float64, error) {
 		return nil, err
 	}
 	out := map[string]float64{}
-	for query := range maps.Keys(sheet.Qrels) {
+	qrels := scored(sheet)
+	for query := range maps.Keys(qrels) {
 		out[query] = 0
 	}
-	report := Evaluation{}.Score(run, sheet.Qrels, parsed)
+	report := Evaluation{}.Score(run, qrels, parsed)
 	for j, query := range report.Queries {
 		out[query] = report.Values[j][0]
 	}

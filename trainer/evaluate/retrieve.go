@@ -135,8 +135,15 @@ func (r *Retrieval) pools() (Run, error) {
 	for i, query := range r.sheet.Queries {
 		var ids []string
 		var rows []float32
+		listed := map[string]bool{}
+		if r.sheet.Exclusion == data.RemoveExcluded {
+			for _, id := range r.sheet.Excluded[query] {
+				listed[id] = true
+			}
+		}
 		for _, id := range r.sheet.Pools[query] {
-			if row := r.pooled[id]; row != nil {
+			if row := r.pooled[id]; row != nil && !listed[id] { // each once, however often the pool lists it
+				listed[id] = true
 				ids, rows = append(ids, id), append(rows, row...)
 			}
 		}
@@ -149,8 +156,8 @@ func (r *Retrieval) pools() (Run, error) {
 		}
 		run[query] = found[0]
 	}
-	if r.sheet.Excluded != nil {
-		run = Exclude(run, r.sheet.Excluded)
+	if r.sheet.Exclusion == data.ZeroExcluded {
+		run = zeroed(run, r.sheet.Excluded)
 	}
 	return run, nil
 }

@@ -194,20 +194,13 @@ func numbered(labels []string) []int {
 // ScoreSheet returns every metric of Metrics of a suite's run, averaged over all judged queries; for FollowIR over those
 // with the original instruction, and p-mrr.
 func ScoreSheet(sheet *data.Sheet, run Run) (map[string]float64, error) {
-	qrels := sheet.Qrels
-	if sheet.Changed != nil {
-		qrels = maps.Clone(qrels)
-		maps.DeleteFunc(qrels, func(query string, _ map[string]int) bool { return !strings.HasSuffix(query, "-og") })
-	}
-	out, err := ScoreRun(run, qrels)
+	out, err := ScoreRun(run, scored(sheet))
 	if err != nil {
 		return nil, fmt.Errorf("score suite %s: %w", sheet.Name, err)
 	}
 	if sheet.Changed != nil {
 		out["p-mrr"], _ = PMRR(run, run, sheet.Changed)
-		if out["score"] = out["map"]; strings.Contains(strings.ToLower(sheet.Name), "news21") {
-			out["score"] = out["ndcg@5"] // FollowIR's own choice for this one (Weller et al. 2024, section 4)
-		}
+		out["score"] = out[followScore(sheet)]
 	}
 	main, ok := out[Main(sheet)]
 	if !ok {
@@ -215,6 +208,24 @@ func ScoreSheet(sheet *data.Sheet, run Run) (map[string]float64, error) {
 	}
 	out[MainScore] = main
 	return out, nil
+}
+
+// scored are the judgments that a suite's means are over: of FollowIR those under the original instruction.
+func scored(sheet *data.Sheet) data.Qrels {
+	qrels := sheet.Qrels
+	if sheet.Changed != nil {
+		qrels = maps.Clone(qrels)
+		maps.DeleteFunc(qrels, func(query string, _ map[string]int) bool { return !strings.HasSuffix(query, "-og") })
+	}
+	return qrels
+}
+
+// followScore is the metric that FollowIR calls its score: MAP, and of News21 nDCG@5 (Weller et al. 2024, section 4).
+func followScore(sheet *data.Sheet) string {
+	if strings.Contains(strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(sheet.Name)), "news21") {
+		return "ndcg@5"
+	}
+	return "map"
 }
 
 // ScoreRun returns every metric of Metrics of a run, averaged over all judged queries.
