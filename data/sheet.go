@@ -40,6 +40,20 @@ const (
 	KeepExcluded   = "keep" // they count like any other, as mteb's first BRIGHT does
 )
 
+// Rule says in words what is done with documents that queries exclude, "" where none are; published numbers differ in it.
+func (s *Sheet) Rule() string {
+	if len(s.Excluded) == 0 {
+		return ""
+	}
+	switch s.Exclusion {
+	case ZeroExcluded:
+		return "excluded documents scored 0 after the cut, as DiffEmbed"
+	case KeepExcluded:
+		return "excluded documents kept, as mteb's first BRIGHT"
+	}
+	return "excluded documents removed before the cut, as BRIGHT and mteb's BRIGHT (v1.1)"
+}
+
 // Summary is a document's summaries: slots of those by people and by machines, and a score of each of the latter.
 type Summary struct {
 	Human   []int32   `json:"human"`

@@ -2,11 +2,12 @@ package data
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 )
 
 // classificationTask reads FOLDER with train and test rows {text, label}; Split names another test split.
-func classificationTask(c SuiteConfig) (*task, error) {
+func classificationTask(c SuiteConfig, log *slog.Logger) (*task, error) {
 	split := c.Split
 	if split == "" {
 		split = "test"
@@ -53,11 +54,16 @@ func classificationTask(c SuiteConfig) (*task, error) {
 	if len(known) < 2 {
 		return nil, fmt.Errorf("open suite %s: all %d training texts have the label %q; two are needed at least", c.Path, len(train), train[0])
 	}
-	for i, l := range t.sheet.Labels[0][t.sheet.Train:] {
+	var strange []string
+	for _, l := range t.sheet.Labels[0][t.sheet.Train:] {
 		if !known[l] {
-			return nil, fmt.Errorf("open suite %s: row %d has the label %q, which no training text has", t.columns[1].name, i+1, l)
+			strange = append(strange, l)
 		}
 	}
+	if len(strange) == len(t.columns[1].texts) {
+		return nil, fmt.Errorf("open suite %s: row 1 has the label %q, which no training text has, and so it is with every row", t.columns[1].name, strange[0])
+	}
+	warnIDs(log, "texts have labels that no training text has: whatever is predicted of them is wrong", t.columns[1].name, strange)
 	return t, nil
 }
 

@@ -34,6 +34,9 @@ func OpenSuites(c SuiteConfig, tok Tokenizer, cacheDir string, log *slog.Logger)
 		if c.Main != "" {
 			t.sheet.Main = c.Main
 		}
+		if t.sheet.Exclusion != RemoveExcluded {
+			t.sheet.Name += "-excluded-" + t.sheet.Exclusion // another number than the published one bears another name
+		}
 		s, err := t.suite(c, tok, log)
 		if err != nil {
 			return nil, err
@@ -64,7 +67,7 @@ func (c SuiteConfig) tasks(tok Tokenizer, log *slog.Logger) ([]*task, error) {
 	case SummaryTask:
 		return one(summaryTask(c))
 	case ClassificationTask:
-		return one(classificationTask(c))
+		return one(classificationTask(c, log))
 	case ClusteringTask:
 		return one(clusteringTask(c))
 	case RerankTask:

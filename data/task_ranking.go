@@ -78,7 +78,24 @@ func (r *retrieval) done(c SuiteConfig, log *slog.Logger) (*task, error) {
 	}
 	warnIDs(log, "judged queries are not among the queries and are left out", c.Path, strangers)
 	warnIDs(log, "judged documents are not in the corpus and count as not retrieved", c.Path, lost)
-	warnIDs(log, "every relevant document of these queries is excluded: they score 0", c.Path, hopeless)
+	if r.sheet.Exclusion == RemoveExcluded {
+		warnIDs(log, "every relevant document of these queries is excluded: they score 0", c.Path, hopeless)
+	}
+	if r.sheet.Pools != nil {
+		var bare, strange []string
+		for _, id := range r.sheet.Queries {
+			if len(r.sheet.Pools[id]) == 0 {
+				bare = append(bare, id)
+			}
+			for _, d := range r.sheet.Pools[id] {
+				if !r.place["d "+d] {
+					strange = append(strange, d)
+				}
+			}
+		}
+		warnIDs(log, "queries have no documents to rank and score 0", c.Path, bare)
+		warnIDs(log, "documents to rank are not in the corpus and are not found", c.Path, strange)
+	}
 	r.columns = []column{
 		{name: "queries of " + c.Path, query: true, instruction: c.Instruction, texts: r.queries},
 		{name: "documents of " + c.Path, instruction: c.Document, texts: r.documents},
@@ -93,55 +110,6 @@ func named(row *Row, err error) error {
 		return err
 	}
 	return row.fault("", err.Error())
-}
-
-// rerankTask reads {query, positive, negative}: each row's documents are ranked for its query alone. Ids are mteb's, so that
-// ties put a negative document first.
-func rerankTask(c SuiteConfig, log *slog.Logger) (*task, error) {
-	r := newRetrieval("map")
-	r.sheet.Pools = map[string][]string{}
-	n := 0
-	err := eachRow(c.Path, func(row *Row) error {
-		queries, err := row.Texts("query")
-		if err != nil {
-			return err
-		}
-		positive, err := row.Texts("positive")
-		if err != nil {
-			return err
-		}
-		negative, err := row.Texts("negative")
-		if err != nil {
-			return err
-		}
-		if len(queries) == 0 {
-			return row.fault("query", "missing")
-		}
-		if len(positive) == 0 || len(negative) == 0 {
-			return nil // nothing to rank: mteb leaves such rows out too
-		}
-		for _, text := range queries {
-			id := fmt.Sprintf("q%06d", n)
-			if err := r.query(id, text); err != nil {
-				return named(row, err)
-			}
-			for kind, texts := range [][]string{positive, negative} {
-				for i, t := range texts {
-					name := fmt.Sprintf("%s_%d_%05d", []string{"apositive", "negative"}[kind], n, i)
-					r.sheet.Pools[id] = append(r.sheet.Pools[id], name)
-					if err := errors.Join(r.sheet.Qrels.Judge(id, name, 1-kind), r.document(name, t)); err != nil {
-						return named(row, err)
-					}
-				}
-			}
-			n++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return r.done(c, log)
 }
 
 // rows opens NAME under the suite's folder and calls each for its rows.
@@ -239,21 +207,7 @@ func longTask(c SuiteConfig, main string, log *slog.Logger) (*task, error) {
 	if err := r.corpus(c, "corpus", c.Split); err != nil {
 		return nil, err
 	}
-	err := c.rows("queries", c.Split, func(row *Row) error {
-		id, err := rowID(row, "_id", "qid", "id")
-		if err != nil {
-			return err
-		}
-		text, err := row.Text("text")
-		if err != nil {
-			return err
-		}
-		if r.sheet.Qrels[id] == nil {
-			return nil
-		}
-		return named(row, r.query(id, text))
-	})
-	if err != nil {
+	if err := r.judged(c); err != nil {
 		return nil, err
 	}
 	return r.done(c, log)
@@ -313,66 +267,3 @@ func brightTask(c SuiteConfig, log *slog.Logger) (*task, error) {
 
 // noExclusion is what BRIGHT writes where a query excludes nothing.
 const noExclusion = "N/A"
-
-// followTask reads FollowIR as mteb's data sets have it: corpus, queries with ids QUERY-og and QUERY-changed, an instruction
-// for each, judgments, the documents that the change concerns, and the pool that is ranked. A query's text is
-// query, blank, instruction.
-func followTask(c SuiteConfig, log *slog.Logger) (*task, error) {
-	r := newRetrieval("p-mrr")
-	r.sheet.Group = FollowIRTask
-	r.sheet.Pools, r.sheet.Changed = map[string][]string{}, map[string][]string{}
-	if err := r.judgments(c, c.Split); err != nil {
-		return nil, err
-	}
-	if err := r.corpus(c, "corpus", c.Split); err != nil {
-		return nil, err
-	}
-	instructions := map[string]string{}
-	err := c.rows("instruction", c.Split, func(row *Row) error {
-		id, err := rowID(row, "query-id", "_id", "id")
-		if err == nil {
-			instructions[id], err = row.Text("instruction")
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	bare := 0
-	err = c.rows("queries", c.Split, func(row *Row) error {
-		id, err := rowID(row, "_id", "id")
-		if err != nil {
-			return err
-		}
-		text, err := row.Text("text")
-		if err != nil || r.sheet.Qrels[id] == nil {
-			return err
-		}
-		if instructions[id] == "" {
-			bare++
-		}
-		return named(row, r.query(id, strings.TrimSpace(text+" "+instructions[id])))
-	})
-	if err != nil {
-		return nil, err
-	}
-	if bare > 0 {
-		log.Warn("queries have no instruction of their own and are asked without", "suite", c.Path, "count", bare)
-	}
-	for _, x := range []struct {
-		name string
-		into map[string][]string
-	}{{"top_ranked", r.sheet.Pools}, {"qrel_diff", r.sheet.Changed}} {
-		err := c.rows(x.name, c.Split, func(row *Row) error {
-			id, err := rowID(row, "query-id", "qid")
-			if err == nil {
-				x.into[id], err = row.IDs("corpus-ids")
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return r.done(c, log)
-}

@@ -46,6 +46,10 @@ func TestOpenSuites(t *testing.T) {
 		"old.jsonl":                   `{"sentences":["a","b","c"],"labels":["x","y","x"]}` + "\n" + `{"sentences":["d","e"],"labels":[1,2]}`,
 		"new.jsonl":                   `{"sentences":"a","labels":["x","x1"]}` + "\n" + `{"sentences":"b","labels":["y","y2"]}`,
 		"rerank.jsonl":                `{"query":"q w","positive":["a"],"negative":["b","c"]}` + "\n" + `{"query":"r","positive":[],"negative":["b"]}` + "\n" + `{"query":["s","t"],"positive":["u"],"negative":["v"]}`,
+		"again/corpus.jsonl":          `{"_id":"d1","text":"a"}` + "\n" + `{"_id":"d2","text":"b"}`,
+		"again/queries.jsonl":         `{"_id":"7","text":"q"}` + "\n" + `{"_id":"8","text":"not judged"}`,
+		"again/qrels.jsonl":           `{"query-id":"7","corpus-id":"d1","score":1}`,
+		"again/top_ranked.jsonl":      `{"query-id":"7","corpus-ids":["d2","d1"]}`,
 		"bitext.jsonl":                `{"sentence1":"a","sentence2":"b"}`,
 		"sum.jsonl":                   `{"human_summaries":["a"],"machine_summaries":["b","c"],"relevance":[1,2.5]}`,
 		"bright/documents/aops.jsonl": `{"id":"d1","content":"a"}` + "\n" + `{"id":"d2","content":"b"}`,
@@ -84,6 +88,9 @@ func TestOpenSuites(t *testing.T) {
 		{"rerank:rerank.jsonl", "rerank", []int{3 + 7}, func(s Sheet) bool {
 			return strings.Join(s.Queries, " ") == "q000000 q000001 q000002" && len(s.Documents) == 7 && slices.Equal(s.Pools["q000000"], []string{"apositive_0_00000", "negative_0_00000", "negative_0_00001"}) &&
 				s.Qrels["q000002"]["apositive_2_00000"] == 1 && s.Main == "map"
+		}},
+		{"rerank:again", "again", []int{3}, func(s Sheet) bool {
+			return slices.Equal(s.Pools["7"], []string{"d2", "d1"}) && s.Main == "map" && s.Qrels["7"]["d1"] == 1
 		}},
 		{"summarization:sum.jsonl", "sum", []int{3}, func(s Sheet) bool { return slices.Equal(s.Summaries[0].Machine, []int32{1, 2}) }},
 		{"bright:bright", "pony aops", []int{2, 4}, func(s Sheet) bool {
@@ -213,6 +220,13 @@ func TestOpenSuitesRefuses(t *testing.T) {
 		"bright/examples.jsonl":  `{"id":"1","query":"q","gold_ids":["d9"],"excluded_ids":[]}`,
 		"twice/documents.jsonl":  `{"id":"d1","content":"a"}` + "\n" + `{"id":"d1","content":"b"}`,
 		"news/corpus.jsonl":      `{"_id":"d1","text":"b"}`,
+
+		"lone/corpus.jsonl":      `{"_id":"d1","text":"b"}`,
+		"lone/queries.jsonl":     `{"_id":"7-og","text":"q"}`,
+		"lone/instruction.jsonl": `{"query-id":"7-og","instruction":"all"}`,
+		"lone/qrels/test.tsv":    "query-id\tcorpus-id\tscore\n7-og\td1\t1\n",
+		"lone/top_ranked.jsonl":  `{"query-id":"7-og","corpus-ids":["d1"]}`,
+		"lone/qrel_diff.jsonl":   `{"query-id":"7","corpus-ids":["d1"]}`,
 	})
 	for _, c := range []struct{ spec, want string }{
 		{"sts:sts.jsonl", `sts.jsonl:1: key "score": missing`},
@@ -230,6 +244,7 @@ func TestOpenSuitesRefuses(t *testing.T) {
 		{"bright:bright", "no judged document"},
 		{"bright:twice", `twice/documents.jsonl:2: the document "d1" occurs twice`},
 		{"followir:news", "no judgments: neither qrels"},
+		{"followir:lone", "no query of qrel_diff is there, and judged, both as QUERY-og and as QUERY-changed"},
 		{"longembed:nowhere", "nowhere: no such file"},
 		{"stz:sts.jsonl", `did you mean "sts:sts.jsonl"?`},
 		{"sts:", "nothing follows the colon"},
@@ -259,9 +274,58 @@ func TestSuiteWarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer suites[0].Close()
+	sheet := suites[0].Sheet()
 	for _, part := range []string{"d8", "every relevant document of these queries is excluded", "one blank"} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log does not have %q: %s", part, log.String())
+		}
+	}
+	if !strings.Contains(sheet.Rule(), "removed before the cut") {
+		t.Errorf("Rule() = %q", sheet.Rule())
+	}
+	log.Reset()
+	kept, err := OpenSuites(SuiteConfig{Task: BrightTask, Path: dir, MaxLength: 16, Exclusion: KeepExcluded}, words{}, t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept[0].Close()
+	if s := kept[0].Sheet(); !strings.HasSuffix(s.Name, "-excluded-keep") || !strings.Contains(s.Rule(), "first BRIGHT") || strings.Contains(log.String(), "every relevant") {
+		t.Errorf("a suite that keeps what is excluded is %s (%s) and warns %s", s.Name, s.Rule(), log.String())
+	}
+}
+
+// Texts of labels that nobody can predict, documents that cannot be ranked and changes of half a query are each told.
+func TestTasksWarn(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"intents/train.jsonl":    `{"text":"a","label":"x"}` + "\n" + `{"text":"b","label":"y"}`,
+		"intents/test.jsonl":     `{"text":"a","label":"z"}` + "\n" + `{"text":"b","label":"y"}`,
+		"news/corpus.jsonl":      `{"_id":"d1","text":"b"}`,
+		"news/queries.jsonl":     `{"_id":"7-og","text":"q"}` + "\n" + `{"_id":"7-changed","text":"q"}` + "\n" + `{"_id":"9-og","text":"r"}`,
+		"news/instruction.jsonl": `{"query-id":"7-og","instruction":"all"}`,
+		"news/qrels/test.tsv":    "query-id\tcorpus-id\tscore\n7-og\td1\t1\n7-changed\td1\t0\n9-og\td1\t1\n",
+		"news/top_ranked.jsonl":  `{"query-id":"7-og","corpus-ids":["d1","d5"]}` + "\n" + `{"query-id":"7-changed","corpus-ids":["d1"]}`,
+		"news/qrel_diff.jsonl":   `{"query-id":"7","corpus-ids":["d1"]}` + "\n" + `{"query-id":"9","corpus-ids":["d1"]}`,
+	})
+	for _, c := range []struct {
+		task, path string
+		want       []string
+	}{
+		{ClassificationTask, "intents", []string{"labels that no training text has", "first=[z]"}},
+		{FollowIRTask, "news", []string{"p-MRR leaves them out", "first=[9]", "no documents to rank", "first=[9-og]", "are not in the corpus", "first=[d5]", "no instruction of their own"}},
+	} {
+		var log bytes.Buffer
+		suites, err := OpenSuites(SuiteConfig{Task: c.task, Path: filepath.Join(dir, c.path), MaxLength: 16}, words{}, t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		suites[0].Close()
+		for _, part := range c.want {
+			if !strings.Contains(log.String(), part) {
+				t.Errorf("the log of %s does not have %q: %s", c.path, part, log.String())
+			}
+		}
+		if c.task == FollowIRTask && len(suites[0].Sheet().Changed) != 1 {
+			t.Errorf("Changed = %v, want query 7 alone", suites[0].Sheet().Changed)
 		}
 	}
 }
