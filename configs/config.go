@@ -67,7 +67,7 @@ func (c *Config) Trainer() trainer.Config {
 func (c *Config) Order() data.Order {
 	o := data.Order{
 		Batch: c.Train.Batch, HardNegatives: c.Loss.HardNegatives, Group: c.Train.Group, Remainder: c.Train.Remainder,
-		MaxLength: c.Train.MaxLength, ShardTokens: c.Train.ShardTokens, Seed: c.Train.Seed,
+		MaxLength: c.Train.MaxLength, ShardTokens: c.Train.ShardTokens, Seed: c.Train.Seed, Whole: c.Model.LoRA == nil,
 	}
 	if !c.Loss.Embeds() {
 		o.HardNegatives, o.Texts, o.Predicted = 0, c.Loss.Texts, c.Loss.Kind == contrastive.CausalLM

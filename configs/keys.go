@@ -82,7 +82,7 @@ var runKeys = []Key{
 	{Path: "train.beta2", Type: "float", Default: 0.999, Min: 0.0, Max: 0.999999, Doc: "AdamW's decay of the second moment.", Example: "0.999"},
 	{Path: "train.epsilon", Type: "float", Default: 1e-8, Min: 0.0, Above: true, Max: 1.0, Doc: "AdamW's epsilon.", Example: "1e-8"},
 	{Path: "train.weight_decay", Type: "float", Default: 0.0, Min: 0.0, Max: 10.0, Doc: "Decoupled weight decay, on matrices only.", Example: "0.01"},
-	{Path: "train.shard_tokens", Type: "int", Default: 0, Min: 0, Max: 1 << 20, Doc: "Tokens of a logical shard; 0 = a 64th of a batch, between 2,048 and 32,768. Part of the run's identity.", Example: "4096"},
+	{Path: "train.shard_tokens", Type: "int", Default: 0, Min: 0, Max: 1 << 20, Doc: "Tokens of a logical shard; 0 = a 64th of a batch, between 2,048 (4,096 when all parameters train) and 32,768. Part of the run's identity.", Example: "4096"},
 	{Path: "train.group", Type: "int", Default: 0, Min: 0, Doc: "Rows drawn from one source together; 0 = the whole batch is of one source.", Example: "4"},
 	{Path: "train.remainder", Type: "string", Default: "wrap", Allowed: []string{"wrap", "drop"}, Doc: "The end of an epoch that fills no batch: wrap into the next epoch, or drop.", Example: "wrap"},
 
@@ -109,7 +109,7 @@ var runKeys = []Key{
 	{Path: "evaluate.suites[].filler", Type: "string", Doc: "longembed:passkey, longembed:needle: text file, in any language, whose sentences fill the documents.", Example: "essays.txt"},
 	{Path: "evaluate.suites[].long", Type: "bool", Default: false, Doc: "bright: rank the long documents.", Example: "true"},
 	{Path: "evaluate.suites[].ignore_identical", Type: "bool", Default: false, Doc: "BEIR layout: a query does not find the document that has its id; mteb:ArguAna, FiQA2018 and QuoraRetrieval always do so.", Example: "true"},
-	{Path: "evaluate.suites[].excluded", Type: "string", Allowed: []string{"remove", "zero", "keep"}, Doc: "bright: what becomes of a query's excluded documents: removed before the ranking is cut (BRIGHT's own rule, and the default), score 0 (DiffEmbed's), or kept.", Example: "remove"},
+	{Path: "evaluate.suites[].excluded", Type: "string", Allowed: []string{"remove", "zero", "keep"}, Doc: "bright: what becomes of a query's excluded documents: removed before the ranking is cut (BRIGHT's own rule and mteb's v1.1, the default), score 0 after the cut (DiffEmbed's), or kept (mteb's first); the suite's name says so.", Example: "remove"},
 
 	{Path: "cluster", Type: "map", Doc: "Workers and failures. Changes freely on resume."},
 	{Path: "cluster.workers", Type: "int", Default: 1, Min: 0, Max: 4096, Doc: "Local workers that `counterpoint train` starts.", Example: "2"},

@@ -22,7 +22,8 @@ type Order struct {
 	Group         int    `json:"group"`          // rows drawn from one source together; 0 = the whole batch (single-source)
 	Remainder     string `json:"remainder"`      // wrap (default) | drop
 	MaxLength     int    `json:"max_length"`     // tokens a text, prompt included
-	ShardTokens   int    `json:"shard_tokens"`   // 0: average tokens of a batch / 64, between 2,048 and 32,768, rounded to a bucket
+	ShardTokens   int    `json:"shard_tokens"`   // 0: average tokens of a batch / 64, between 2,048 (4,096 if Whole) and 32,768, rounded to a bucket
+	Whole         bool   `json:"-"`              // all parameters train; shows in ShardTokens alone
 	Seed          uint64 `json:"seed"`
 
 	// Texts makes a batch of a language objective out of the rows: all | documents | queries. Every text of a

@@ -158,12 +158,13 @@ func (p *pack) shards(indices []int) ([]Shard, error) {
 // The default packed length of a shard lies between these.
 const (
 	minShardTokens = 2048
+	minWholeTokens = 4096 // when all parameters train: a gradient is rounded and added once a shard, however short
 	maxShardTokens = 32768
 )
 
-// shardSize is the default shard_tokens for batches of so many tokens on average.
-func shardSize(batch float64) int {
-	return bucket(int(min(max(batch/64, minShardTokens), maxShardTokens)))
+// shardSize is the default shard_tokens for batches of so many tokens on average, of the least size.
+func shardSize(batch, least float64) int {
+	return bucket(int(min(max(batch/64, least), maxShardTokens)))
 }
 
 // bucket rounds up to an eighth of the power of two below: at most 12.5 % more, and few sizes.

@@ -146,7 +146,11 @@ func (s *Set) plan(sources []place) error {
 		return err
 	}
 	if s.shardTokens = o.ShardTokens; s.shardTokens == 0 {
-		s.shardTokens = shardSize(s.Stats().BatchTokens)
+		least := float64(minShardTokens)
+		if o.Whole {
+			least = minWholeTokens
+		}
+		s.shardTokens = shardSize(s.Stats().BatchTokens, least)
 	}
 	return nil
 }

@@ -215,7 +215,7 @@ func (s *Suite) shape(refs []ref, queries, limit int) {
 		for _, r := range refs {
 			total += float64(r.tokens)
 		}
-		limit = shardSize(total)
+		limit = shardSize(total, minShardTokens)
 	}
 	s.header = Header{Source: -1, Queries: queries, Slots: len(refs)}
 	s.header.Tokens = s.pack.pack(refs, limit)
