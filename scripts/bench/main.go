@@ -1,5 +1,5 @@
 // Bench prints figures beside their bars: `bench limits` ours against what this machine can do, `bench peer` ours against
-// the PyTorch peer in peer/, alternating. Both run the repository's own Go benchmarks.
+// the PyTorch peer in peer/, alternating, both by the repository's own Go benchmarks; `bench fleet` one worker against two.
 package main
 
 import (
@@ -18,7 +18,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("limits or peer is allowed (-h after it lists flags)")
+		return fmt.Errorf("limits, peer or fleet is allowed (-h after it lists flags)")
 	}
 	f := flag.NewFlagSet("bench "+args[0], flag.ExitOnError)
 	o := options{}
@@ -34,14 +34,25 @@ func run(args []string) error {
 		f.IntVar(&o.rounds, "rounds", 5, "alternations of each row between which the peak held")
 		f.IntVar(&o.steps, "steps", 0, "timed steps in a round; 0 = as many as suit the row")
 		f.BoolVar(&o.compile, "compile", true, "measure the peer once with torch.compile too")
+	case "fleet":
+		f.IntVar(&o.rounds, "rounds", 3, "alternations")
+		f.StringVar(&o.model, "model", "", "model folder")
+		f.StringVar(&o.suite, "suite", "", "set in BEIR layout")
+		f.IntVar(&o.documents, "documents", 200, "of the set, the first")
+	case "probe":
+		probe()
+		return nil
 	default:
-		return fmt.Errorf("%q; limits or peer is allowed", args[0])
+		return fmt.Errorf("%q; limits, peer or fleet is allowed", args[0])
 	}
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
-	if args[0] == "limits" {
+	switch args[0] {
+	case "limits":
 		return limits(o)
+	case "fleet":
+		return fleet(o)
 	}
 	return peer(o)
 }
@@ -51,6 +62,8 @@ type options struct {
 	python, work                    string
 	rounds, steps                   int
 	compile                         bool
+	model, suite                    string
+	documents                       int
 }
 
 // wants tells whether -only names the row.
