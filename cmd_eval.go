@@ -53,6 +53,9 @@ type evalResult struct {
 	Seconds   float64            `json:"seconds"`
 	Query     string             `json:"query_prompt"`
 	Document  string             `json:"document_prompt"`
+	QueryOf   string             `json:"query_prompt_of"` // who says it: flag, task, model, or nobody
+	DocOf     string             `json:"document_prompt_of"`
+	Excluded  string             `json:"excluded,omitempty"` // what is done with excluded documents
 	Metrics   map[string]float64 `json:"metrics"`
 	BM25      map[string]float64 `json:"bm25,omitempty"`
 	Random    map[string]float64 `json:"random,omitempty"`
@@ -126,7 +129,7 @@ func (e *evaluation) modelFlags(cmd *cobra.Command) {
 	f.Uint64Var(&e.suite.Seed, "seed", 0, "longembed:passkey, longembed:needle: seed of the documents")
 	f.StringVar(&e.suite.Filler, "filler", "", "longembed:passkey, longembed:needle: text file whose sentences fill the documents")
 	f.BoolVar(&e.suite.Long, "long", false, "bright: rank the long documents")
-	f.StringVar(&e.suite.Excluded, "excluded", "", "bright: remove (default), zero or keep the documents that a query excludes")
+	f.StringVar(&e.suite.Excluded, "excluded", "", "bright: what becomes of the documents that a query excludes: remove (default: BRIGHT's own rule and mteb's v1.1), zero (score 0 after the cut: DiffEmbed) or keep (mteb's first)")
 	f.BoolVar(&e.suite.Identical, "ignore-identical", false, "BEIR layout: a query does not find the document with its id; mteb:ArguAna, FiQA2018 and QuoraRetrieval always do so")
 	f.IntVar(&e.threads, "threads", 0, "threads; default all cores")
 	e.rounding.flags(f)
@@ -244,23 +247,31 @@ func (e *evaluation) print(out io.Writer, j *judge, results []evalResult) {
 	for _, g := range groups(results) {
 		fmt.Fprintf(out, "%s: mean of %s %.4f\n", g.Name, plural(g.Suites, "suite", "suites"), g.Score)
 	}
-	written := func(prompt string) string {
+	written := func(prompt, of string) string {
+		of = map[string]string{"flag": "as asked", "task": "mteb's for the task", "model": "the model's own", "nobody": "neither task nor model has an instruction"}[of]
 		if prompt == "" {
-			return "as they are"
+			return fmt.Sprintf("as they are (%s)", of)
 		}
-		return fmt.Sprintf("after %q", prompt)
+		return fmt.Sprintf("after %q (%s)", prompt, of)
 	}
 	for _, r := range results {
-		texts := plural(r.Texts, "text", "texts") + " " + written(r.Query)
+		texts := plural(r.Texts, "text", "texts") + " " + written(r.Query, r.QueryOf)
 		if r.Kind == data.BEIRTask {
-			texts = fmt.Sprintf("%s queries %s, %s documents %s", grouped(r.Queries), written(r.Query), grouped(r.Documents), written(r.Document))
+			texts = fmt.Sprintf("%s queries %s, %s documents %s", grouped(r.Queries), written(r.Query, r.QueryOf), grouped(r.Documents), written(r.Document, r.DocOf))
+		}
+		if r.Excluded != "" {
+			texts += "; " + r.Excluded
+		}
+		limit := grouped(j.model.MaxLength)
+		if n := j.suite.MaxQuery; n > 0 && r.Queries > 0 {
+			limit += fmt.Sprintf(" (queries %s)", grouped(n))
 		}
 		kept := ""
 		if r.Kept > 0 {
 			kept = fmt.Sprintf(", %s embedded before", grouped(r.Kept))
 		}
 		fmt.Fprintf(out, "%s: %s, %s tokens in %s (%s tokens/s)%s; %s longer than %s tokens and cut\n", r.Suite, texts, count(r.Tokens), span(r.Seconds),
-			count(int64(float64(r.Tokens)/r.Seconds)), kept, plural(r.Truncated, "text was", "texts were"), grouped(j.model.MaxLength))
+			count(int64(float64(r.Tokens)/r.Seconds)), kept, plural(r.Truncated, "text was", "texts were"), limit)
 	}
 }
 

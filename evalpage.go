@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,13 +22,16 @@ func document(title, note string, names []string, results [][]evalResult) report
 		all = append(all, r...)
 	}
 	for _, rows := range tables(all) {
-		title := "Retrieval"
+		title, note := "Retrieval", ""
 		for _, r := range all {
+			if r.Excluded != "" && r.Suite == rows[0].Suite {
+				note = r.Excluded + "."
+			}
 			if r.Suite == rows[0].Suite && r.Kind != data.BEIRTask {
 				title = kindTitles[r.Kind]
 			}
 		}
-		doc.Sections = append(doc.Sections, report.Section{Title: title, Rows: rows})
+		doc.Sections = append(doc.Sections, report.Section{Title: title, Note: note, Rows: rows})
 	}
 	if s, ok := longEmbed(names, results); ok {
 		doc.Sections = append(doc.Sections, s)
@@ -55,13 +57,13 @@ var kindTitles = map[string]string{
 	data.BitextTask: "Bitext mining", data.SummaryTask: "Summarisation",
 }
 
-// suffix returns the length at the end of a generated suite's name.
+// suffix returns the length at the end of a generated suite's name: TASK-LENGTH, of the group TASK.
 func suffix(r evalResult) (length int, ok bool) {
-	at := strings.LastIndexByte(r.Suite, '-')
-	if r.Group == "" || at < 0 {
+	number, ok := strings.CutPrefix(r.Suite, r.Group+"-")
+	if r.Group == "" || !ok {
 		return 0, false
 	}
-	n, err := strconv.Atoi(r.Suite[at+1:])
+	n, err := strconv.Atoi(number)
 	return n, err == nil
 }
 
@@ -154,30 +156,4 @@ func longEmbed(names []string, results [][]evalResult) (report.Section, bool) {
 		s.Lines = append(s.Lines, line)
 	}
 	return s, generated
-}
-
-// results writes what mteb would have written of the suites.
-func (j *judge) results(dir string, results []evalResult) (string, error) {
-	meta := evaluate.ModelMeta{Name: j.modelName, Revision: j.revision, MaxTokens: j.model.MaxLength, Dimension: j.model.Width()}
-	if meta.Name == "" {
-		meta.Name = filepath.Base(filepath.Clean(j.model.Dir))
-	}
-	if meta.Revision == "" {
-		digest, err := j.model.Digest()
-		if err != nil {
-			return "", err
-		}
-		meta.Revision = digest[:12]
-	}
-	var tasks []evaluate.TaskResult
-	for _, r := range results {
-		name := r.Task
-		if name == "" {
-			name = r.Suite
-		}
-		tasks = append(tasks, evaluate.TaskResult{
-			Task: name, Split: j.suite.Split, Language: j.language, DatasetRevision: r.digest[:12], Seconds: r.Seconds, Scores: evaluate.MTEBScores(&r.sheet, r.Metrics, r.run),
-		})
-	}
-	return evaluate.WriteResults(dir, meta, tasks)
 }

@@ -163,28 +163,32 @@ func (j *judge) all(ctx context.Context, specs []evaluate.Suite) ([]evalResult, 
 	return out, nil
 }
 
-// prompts are what is written before a suite's texts: by the flags, else by the task, else by the model.
-func (j *judge) prompts(s evaluate.Suite) (query, document string) {
+// prompts sets what is written before a suite's texts: by the flags, else by the task, else by the model.
+func (j *judge) prompts(s evaluate.Suite, r *evalResult) {
 	for _, x := range []struct {
 		flag, role, said, task string
-		to                     *string
-	}{{"instruction", "query", j.query, s.Instruction, &query}, {"document-instruction", "document", j.document, s.Document, &document}} {
+		to, of                 *string
+	}{
+		{"instruction", "query", j.query, s.Instruction, &r.Query, &r.QueryOf},
+		{"document-instruction", "document", j.document, s.Document, &r.Document, &r.DocOf},
+	} {
 		own, ok := j.model.Prompts[x.role]
 		if !ok {
 			own = j.model.Prompts[j.model.DefaultPrompt]
 		}
 		switch {
 		case j.given(x.flag):
-			if x.said != "" && x.said != data.NoInstruction {
+			if *x.of = "flag"; x.said != "" && x.said != data.NoInstruction {
 				*x.to = x.said + ": " // as in training
 			}
 		case x.task != "":
-			*x.to = x.task + ": "
+			*x.to, *x.of = x.task+": ", "task"
+		case own != "":
+			*x.to, *x.of = own, "model"
 		default:
-			*x.to = own
+			*x.of = "nobody"
 		}
 	}
-	return query, document
 }
 
 // one evaluates the model on one suite.
@@ -200,7 +204,8 @@ func (j *judge) one(ctx context.Context, suite *data.Suite, s evaluate.Suite) (e
 	if t, ok := configs.MTEB(s.MTEB); ok && t.Paper && r.Group == "" {
 		r.Group = "MTEB, the paper's tasks"
 	}
-	r.Query, r.Document = j.prompts(s)
+	r.Excluded = sheet.Rule()
+	j.prompts(s, &r)
 	began := time.Now()
 	e := &embedder{judge: j, suite: suite, result: &r, query: s.MaxQuery, progress: ticker(j.stderr, suite.Name)}
 	var err error

@@ -221,7 +221,7 @@ func (p *prepared) planEvaluation(s *sheet) {
 	if len(p.suites) == 0 {
 		s.row("evaluation", "none")
 	}
-	for _, suite := range p.suites {
+	for i, suite := range p.suites {
 		var tokens int64
 		for _, n := range suite.Header().Tokens {
 			tokens += int64(n)
@@ -231,7 +231,7 @@ func (p *prepared) planEvaluation(s *sheet) {
 		if sheet.Kind != "" {
 			what = fmt.Sprintf("%s, %s texts", sheet.Kind, grouped(suite.Header().Slots))
 		}
-		s.row("evaluation", "%s: %s, %s tokens, %s cut; %s", suite.Name, what, count(tokens), plural(suite.Truncated(), "text", "texts"), evaluate.Main(&sheet))
+		s.row("evaluation", "%s: %s, %s tokens, %s cut; %s; %s", suite.Name, what, count(tokens), plural(suite.Truncated(), "text", "texts"), evaluate.Main(&sheet), p.asked[i])
 	}
 	if len(p.suites) > 0 {
 		s.row("evaluation", "%s", when(c.Every, c.Before))

@@ -33,8 +33,9 @@ type prepared struct {
 	set         *data.Set
 	instruction string // of the training queries
 	suites      data.Suites
-	dir         string // of the run: Raft log, events, report
-	store       string // of its checkpoints
+	asked       []string // of suites: what is put before their queries
+	dir         string   // of the run: Raft log, events, report
+	store       string   // of its checkpoints
 	order       data.Order
 	planned     []byte // what plan wrote, so that it measures once
 	after       string // the stage before, if what it makes is not there yet: then there is no identity
@@ -87,11 +88,29 @@ func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 			return nil, errors.Join(err, p.close())
 		}
 		p.suites = append(p.suites, suites...)
+		for range suites {
+			p.asked = append(p.asked, asked(s, p.instruction))
+		}
 	}
 	if err := p.checkBest(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// asked says what is put before a suite's queries, or before all texts of tasks whose sides are alike, and by whom.
+func asked(s evaluate.Suite, usual string) string {
+	whose, text := "its own", s.Instruction
+	switch {
+	case text == "":
+		whose, text = "the data's, as it has none of its own", usual
+	case s.MTEB != "":
+		whose = "of " + s.MTEB
+	}
+	if text == data.NoInstruction {
+		return fmt.Sprintf("without instruction (%s)", whose)
+	}
+	return fmt.Sprintf("after %q (%s)", text, whose)
 }
 
 // checkBest refuses a metric that no suite is measured by.

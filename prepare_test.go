@@ -54,3 +54,28 @@ func TestMaskToken(t *testing.T) {
 		}
 	}
 }
+
+// The plan says of every suite whose instruction its queries are under.
+func TestAsked(t *testing.T) {
+	for _, c := range []struct {
+		suite evaluate.Suite
+		usual string
+		want  string
+	}{
+		{evaluate.Suite{Instruction: "find"}, "seek", `after "find" (its own)`},
+		{evaluate.Suite{Instruction: "find", MTEB: "SciFact"}, "seek", `after "find" (of SciFact)`},
+		{evaluate.Suite{}, "seek", `after "seek" (the data's, as it has none of its own)`},
+		{evaluate.Suite{}, data.NoInstruction, "without instruction (the data's, as it has none of its own)"},
+		{evaluate.Suite{Instruction: data.NoInstruction}, "seek", "without instruction (its own)"},
+	} {
+		if got := asked(c.suite, c.usual); got != c.want {
+			t.Errorf("asked(%+v, %q) = %s, want %s", c.suite, c.usual, got, c.want)
+		}
+	}
+	file := testRun(t, testFull)
+	code, out, errs := command(t, "train", file, "--dry-run")
+	if code != 0 {
+		t.Fatalf("train --dry-run = %d: %s", code, errs)
+	}
+	wants(t, "plan", out, `after "find it" (the data's, as it has none of its own)`)
+}

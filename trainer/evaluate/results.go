@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -11,9 +12,11 @@ import (
 	"github.com/counterpoint-ml/counterpoint/data"
 )
 
-// TaskResult is a suite's scores as mteb keeps them: results/MODEL/REVISION/TASK.json, one split and one subset.
+// TaskResult is a suite's scores as mteb keeps them: results/MODEL/REVISION/TASK.json, of which it is one split and one
+// subset.
 type TaskResult struct {
 	Task, Split, Language string
+	Subset                string // "" = default
 	DatasetRevision       string
 	Scores                map[string]float64 // by mteb's names, main_score among them
 	Seconds               float64
@@ -75,24 +78,34 @@ func WriteResults(dir string, model ModelMeta, tasks []TaskResult) (string, erro
 	if err := writeJSON(filepath.Join(folder, "model_meta.json"), meta); err != nil {
 		return "", err
 	}
+	byTask := map[string][]TaskResult{}
 	for _, t := range tasks {
-		scores := map[string]any{"hf_subset": "default", "languages": []string{t.Language}}
-		for name, v := range t.Scores {
-			scores[name] = v
-		}
-		split := t.Split
-		if split == "" {
-			split = "test"
-		}
-		err := writeJSON(filepath.Join(folder, t.Task+".json"), map[string]any{
-			"dataset_revision": t.DatasetRevision, "task_name": t.Task, "mteb_version": "2.20.0", "scores": map[string]any{split: []any{scores}},
-			"evaluation_time": t.Seconds, "kg_co2_emissions": nil,
-		})
-		if err != nil {
+		byTask[t.Task] = append(byTask[t.Task], t)
+	}
+	for _, name := range sortedKeys(byTask) {
+		if err := writeJSON(filepath.Join(folder, name+".json"), taskFile(byTask[name])); err != nil {
 			return "", err
 		}
 	}
 	return folder, nil
+}
+
+// taskFile is the content of a task's file: its splits and their subsets. Of two results of the same both are kept.
+func taskFile(parts []TaskResult) map[string]any {
+	splits, seconds := map[string][]any{}, 0.0
+	for _, t := range parts {
+		scores := map[string]any{"hf_subset": cmp.Or(t.Subset, "default"), "languages": []string{t.Language}}
+		for name, v := range t.Scores {
+			scores[name] = v
+		}
+		split := cmp.Or(t.Split, "test")
+		splits[split] = append(splits[split], scores)
+		seconds += t.Seconds
+	}
+	return map[string]any{
+		"dataset_revision": parts[0].DatasetRevision, "task_name": parts[0].Task, "mteb_version": "2.20.0", "scores": splits,
+		"evaluation_time": seconds, "kg_co2_emissions": nil,
+	}
 }
 
 // writeJSON writes a file whole or not at all.

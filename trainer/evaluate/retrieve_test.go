@@ -1,7 +1,10 @@
 package evaluate
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -82,5 +85,36 @@ func TestPerQueryIsTheMean(t *testing.T) {
 	}
 	if sheet.Main = "score"; followScore(&sheet) != "ndcg@5" || !slices.Contains(names, followScore(&sheet)) {
 		t.Errorf("the score of %s is %s, want ndcg@5", sheet.Name, followScore(&sheet))
+	}
+}
+
+// Suites that are subsets or splits of one task of mteb's share its file.
+func TestWriteResultsOfSubsets(t *testing.T) {
+	score := func(v float64) map[string]float64 { return map[string]float64{MainScore: v} }
+	folder, err := WriteResults(t.TempDir(), ModelMeta{Name: "me/m", Revision: "r"}, []TaskResult{
+		{Task: "Bright", Split: "standard", Subset: "pony", Scores: score(0.25), Seconds: 1},
+		{Task: "STS", Scores: score(1)},
+		{Task: "Bright", Split: "standard", Subset: "aops", Scores: score(0.5), Seconds: 2},
+		{Task: "Bright", Split: "long", Subset: "pony", Scores: score(0.75)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Scores map[string][]struct {
+			Subset string  `json:"hf_subset"`
+			Main   float64 `json:"main_score"`
+		}
+		Seconds float64 `json:"evaluation_time"`
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "Bright.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &got)
+	}
+	if want := "map[long:[{pony 0.75}] standard:[{pony 0.25} {aops 0.5}]]"; err != nil || fmt.Sprint(got.Scores) != want || got.Seconds != 3 {
+		t.Errorf("Bright.json = %v in %v s, %v, want %s in 3 s", got.Scores, got.Seconds, err, want)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "STS.json")); err != nil {
+		t.Error(err)
 	}
 }
