@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"maps"
 	"math"
@@ -230,5 +231,55 @@ func TestCompare(t *testing.T) {
 	}
 	if c := same.Suites[0].Comparison; c.Wins+c.Losses != 0 || c.Difference != 0 || c.Low != 0 || c.High != 0 || c.Ties != 10 {
 		t.Errorf("a model compared with itself = %+v, want ties only", c)
+	}
+}
+
+// A model whose numbers are not finite is no result: the first text is named.
+func TestEvalOfNaN(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	out := filepath.Join(t.TempDir(), "model")
+	if code, _, errs := command(t, "export", store, "--format", "huggingface", "--out", out); code != 0 {
+		t.Fatalf("export = %d: %s", code, errs)
+	}
+	path := filepath.Join(out, "model.safetensors")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 8 + int(binary.LittleEndian.Uint64(text)); i < len(text); i++ {
+		text[i] = 0xff // NaN in every weight
+	}
+	write(t, path, string(text))
+	code, table, errs := command(t, "eval", out, filepath.Join(filepath.Dir(file), "dev"))
+	if code != 1 || !strings.Contains(errs, "suite dev: query q") || !strings.Contains(errs, "not finite") || strings.Contains(table, "ndcg") {
+		t.Errorf("eval of a model of NaN = %d, %s%s, want an error that names a query", code, table, errs)
+	}
+}
+
+// Another model behind the same link has none of the embeddings of the one before.
+func TestEvalOfLink(t *testing.T) {
+	t.Setenv("COUNTERPOINT_CACHE", t.TempDir())
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	link := filepath.Join(t.TempDir(), "latest")
+	var scores []map[string]float64
+	for step := int64(1); step <= 2; step++ {
+		os.Remove(link)
+		if err := os.Symlink(filepath.Join(store, checkpoints.Name(step)), link); err != nil {
+			t.Fatal(err)
+		}
+		_, r := evalJSON(t, link, suite)
+		if r.Kept != 0 {
+			t.Errorf("eval of step %d behind a link took %d embeddings of another model", step, r.Kept)
+		}
+		scores = append(scores, r.Metrics)
+	}
+	if maps.Equal(scores[0], scores[1]) {
+		t.Errorf("two steps score alike: %v", scores[0])
+	}
+	if _, again := evalJSON(t, filepath.Join(store, checkpoints.Name(2)), suite); again.Kept != 50 || !maps.Equal(again.Metrics, scores[1]) {
+		t.Errorf("eval of the folder itself took %d of 50 embeddings kept by way of the link", again.Kept)
 	}
 }

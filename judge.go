@@ -62,7 +62,9 @@ func (e *evaluation) open(cmd *cobra.Command, path string, dev *cpu.Device) (*ju
 // keptBytes bounds the embeddings that are kept of all models.
 const keptBytes = 8 << 30
 
-// recall opens the embeddings that were kept of the model. Without a folder for them nothing is kept, and that is said.
+// recall opens the embeddings that were kept of the model. Their folder is that of the model's digest, which has what
+// decides an embedding besides its tokens, and of the processor's numerics. Without a place for them nothing is kept, and
+// that is said.
 func (j *judge) recall(numerics string) error {
 	dir, err := os.UserCacheDir()
 	if at := os.Getenv("COUNTERPOINT_CACHE"); at != "" {
@@ -80,6 +82,9 @@ func (j *judge) recall(numerics string) error {
 	digest, err := j.model.Digest()
 	if err != nil {
 		return err
+	}
+	if j.int8 { // what was kept under another demand was not held against the exact vectors under this one
+		numerics += fmt.Sprintf(" %g", j.least)
 	}
 	if j.kept, err = vectors.Open(filepath.Join(dir, "embeddings"), vectors.Model(digest, numerics), j.model.Width(), keptBytes); err != nil {
 		j.Log.Warn("embeddings are not kept", "error", err)
