@@ -26,6 +26,7 @@ type judge struct {
 	model  *encode.Encoder
 	name   string // for people
 	kept   *vectors.Cache
+	full   bool // no more is kept
 	stderr io.Writer
 }
 
@@ -312,10 +313,10 @@ func (e *embedder) rows(ctx context.Context, lo, hi int) ([]float32, error) {
 			if err := e.finite(row, slot); err != nil {
 				return nil, err
 			}
-			if e.kept != nil {
+			if e.kept != nil && !e.full {
 				if err := e.kept.Put(keys[i], row); err != nil {
 					e.Log.Warn("embeddings are not kept any more", "error", err)
-					e.kept = nil
+					e.full = true
 				}
 			}
 		}

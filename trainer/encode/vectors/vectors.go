@@ -61,7 +61,11 @@ type Cache struct {
 	out     *bufio.Writer
 	file    *os.File // that out writes to; nil until the first Put
 	buf     []byte
+	room    int64 // bytes that may be added
 }
+
+// ErrFull says that as much is kept as may be.
+var ErrFull = errors.New("as many embeddings are kept as the limit allows")
 
 type place struct {
 	file *os.File
@@ -69,7 +73,7 @@ type place struct {
 }
 
 // Open opens the embeddings of a model, rows of width, under dir. Files of the models that were not used for longest are
-// removed until all files together are within limit bytes; 0 sets no limit.
+// removed until all files together are within limit bytes, and no more is added than is left of it; 0 sets no limit.
 func Open(dir, model string, width int, limit int64) (*Cache, error) {
 	c := &Cache{dir: filepath.Join(dir, model), width: width, records: map[Key]place{}}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
@@ -79,7 +83,8 @@ func Open(dir, model string, width int, limit int64) (*Cache, error) {
 	if err := os.Chtimes(c.dir, now, now); err != nil {
 		return nil, fmt.Errorf("open kept embeddings: %w", err)
 	}
-	if err := prune(dir, model, limit); err != nil {
+	var err error
+	if c.room, err = prune(dir, model, limit); err != nil {
 		return nil, err
 	}
 	names, err := filepath.Glob(filepath.Join(c.dir, "*"+ending))
@@ -157,10 +162,13 @@ func (c *Cache) buffer() []byte {
 	return c.buf
 }
 
-// Put adds an embedding [width]. It can be read after the next Open.
+// Put adds an embedding [width]. It can be read after the next Open. ErrFull says that it and all later ones are not kept.
 func (c *Cache) Put(key Key, row []float32) error {
 	if len(row) != c.width {
 		return fmt.Errorf("keep an embedding of %d values among those of %d", len(row), c.width)
+	}
+	if c.room -= int64(c.record()); c.room < 0 {
+		return ErrFull
 	}
 	if c.file == nil {
 		f, err := os.CreateTemp(c.dir, "*"+ending)
@@ -198,10 +206,10 @@ func (c *Cache) Close() error {
 	return nil
 }
 
-// prune removes the folders of models that were not opened for longest, but not that of model.
-func prune(dir, model string, limit int64) error {
+// prune removes the folders of models that were not opened for longest, but not that of model, and returns the bytes left.
+func prune(dir, model string, limit int64) (room int64, err error) {
 	if limit <= 0 {
-		return nil
+		return math.MaxInt64, nil
 	}
 	type folder struct {
 		path string
@@ -210,7 +218,7 @@ func prune(dir, model string, limit int64) error {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("open kept embeddings: %w", err)
+		return 0, fmt.Errorf("open kept embeddings: %w", err)
 	}
 	var folders []folder
 	total := int64(0)
@@ -240,9 +248,9 @@ func prune(dir, model string, limit int64) error {
 			break
 		}
 		if err := os.RemoveAll(f.path); err != nil {
-			return fmt.Errorf("remove embeddings kept of a model that was not used for longest: %w", err)
+			return 0, fmt.Errorf("remove embeddings kept of a model that was not used for longest: %w", err)
 		}
 		total -= f.size
 	}
-	return nil
+	return limit - total, nil
 }

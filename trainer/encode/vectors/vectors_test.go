@@ -1,6 +1,7 @@
 package vectors
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -126,12 +127,26 @@ func TestCacheLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := Open(dir, "m0", 100, 2500) // a model has about 850 bytes: two may stay
+	c, err := Open(dir, "m0", 100, 2500) // a model has about 850 bytes: two may stay, and one record more
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
-	for i, want := range []int{2, 0, 0, 2} {
+	row := make([]float32, 100)
+	for i := range row {
+		row[i] = 3 + float32(i)/8
+	}
+	for i, want := range []error{nil, ErrFull, ErrFull} {
+		if err := c.Put(key(3+i), row); !errors.Is(err, want) {
+			t.Errorf("Put %d = %v, want %v", i, err, want)
+		}
+	}
+	if !c.Get(key(1), row) {
+		t.Errorf("a full cache does not give what it has")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{3, 0, 0, 2} {
 		if got := len(found(t, dir, fmt.Sprint("m", i), 100)); got != want {
 			t.Errorf("model %d has %d embeddings, want %d", i, got, want)
 		}
