@@ -147,6 +147,11 @@ type where interface {
 	Where(source int32, row int64) string
 }
 
+// whereSuite names texts of suites; data.Suites does.
+type whereSuite interface {
+	Where(suite int, source int32, row int64) string
+}
+
 // maxNamed is how many rows of a shard an error names.
 const maxNamed = 6
 
@@ -173,6 +178,9 @@ func (b *batches) describe(w plan.Work, shard int) string {
 		name := fmt.Sprintf("source %d row %d", t.Source, t.Row)
 		if n, ok := b.feed.(where); ok && w.Kind == fsm.Train {
 			name = n.Where(t.Source, t.Row)
+		}
+		if n, ok := b.suites.(whereSuite); ok && w.Kind == fsm.Evaluate {
+			name = n.Where(w.Suite, t.Source, t.Row)
 		}
 		if text != "" {
 			text += ", "

@@ -88,6 +88,18 @@ func (s Suites) suite(i int) (*Suite, error) {
 	return s[i], nil
 }
 
+// Where names a text of a suite for people: the suite, and its file and line.
+func (s Suites) Where(i int, source int32, row int64) string {
+	suite, err := s.suite(i)
+	if err != nil {
+		return err.Error()
+	}
+	if source < 0 || int(source) >= len(suite.pack.sources) || row < 0 || row >= int64(suite.pack.sources[source].rows()) {
+		return fmt.Sprintf("suite %s source %d row %d", suite.Name, source, row)
+	}
+	return suite.Name + " " + suite.pack.sources[source].where(uint32(row))
+}
+
 // Header returns the header of a suite's texts.
 func (s Suites) Header(i int) (Header, error) {
 	suite, err := s.suite(i)
