@@ -25,6 +25,7 @@ type evaluation struct {
 	rounding
 	suite           evaluate.Suite // what the flags say of every suite
 	query, document string         // instructions
+	template        string         // how they are written
 	given           func(flag string) bool
 	runFile, page   string
 	results         string
@@ -121,6 +122,7 @@ func (e *evaluation) modelFlags(cmd *cobra.Command) {
 	f.StringVar(&e.Base, "base", "", "folder of the model that an adapter was trained on, if it has moved")
 	f.StringVar(&e.query, "instruction", "", "put before queries, and before every text where both sides are alike; \"\" for none")
 	f.StringVar(&e.document, "document-instruction", "", "put before documents; \"\" for none")
+	f.StringVar(&e.template, "template", "{}: ", `how an instruction is written: {} is the instruction and \n a new line, such as "Instruct: {}\nQuery: "`)
 	f.IntVar(&e.MaxLength, "max-length", 0, "tokens of a text, instruction included")
 	f.IntVar(&e.suite.MaxQuery, "max-query-length", 0, "tokens of a query; default as of a text")
 	f.StringVar(&e.suite.Split, "split", "", "qrels/SPLIT.tsv, or the part of a folder; needed if there are several")
@@ -178,6 +180,9 @@ func (e *evaluation) specs(suites []string) ([]evaluate.Suite, error) {
 	}
 	if x := e.suite.Excluded; x != "" && x != "remove" && x != "zero" && x != "keep" {
 		return nil, fmt.Errorf("--excluded %q: remove, zero and keep are allowed", x)
+	}
+	if !strings.Contains(e.template, "{}") {
+		return nil, fmt.Errorf("--template %q: {} is missing, which stands for the instruction", e.template)
 	}
 	var out []evaluate.Suite
 	for _, spec := range suites {

@@ -283,3 +283,31 @@ func TestEvalOfLink(t *testing.T) {
 		t.Errorf("eval of the folder itself took %d of 50 embeddings kept by way of the link", again.Kept)
 	}
 }
+
+// An instruction is written by a template, and whose it is is said.
+func TestEvalTemplate(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	for _, c := range []struct {
+		flags    []string
+		want, of string
+	}{
+		{nil, "find it: ", "model"},
+		{[]string{"--instruction", "seek"}, "seek: ", "flag"},
+		{[]string{"--instruction", "seek", "--template", `Instruct: {}\nQuery: `}, "Instruct: seek\nQuery: ", "flag"},
+		{[]string{"--template", "<{}> "}, "find it: ", "model"}, // the model's own is as it is
+		{[]string{"--instruction", "-"}, "", "flag"},
+	} {
+		_, r := evalJSON(t, append([]string{store, suite}, c.flags...)...)
+		if r.Query != c.want || r.QueryOf != c.of || r.Document != "" || r.DocOf != "nobody" {
+			t.Errorf("eval %q: queries after %q of %s, documents after %q of %s, want %q of %s and nothing of nobody", c.flags, r.Query, r.QueryOf, r.Document, r.DocOf, c.want, c.of)
+		}
+	}
+	if _, r := evalJSON(t, store, "mteb:SciFact:"+suite, "--template", "<{}> "); r.Query != "<Given a scientific claim, retrieve documents that support or refute the claim> " || r.QueryOf != "task" {
+		t.Errorf("eval of a task: queries after %q of %s", r.Query, r.QueryOf)
+	}
+	if code, _, errs := command(t, "eval", store, suite, "--template", "Query: "); code != 1 || !strings.Contains(errs, "{} is missing") {
+		t.Errorf("eval with a template of nothing = %d, %s", code, errs)
+	}
+}

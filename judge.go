@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -185,16 +186,21 @@ func (j *judge) prompts(s evaluate.Suite, r *evalResult) {
 		switch {
 		case j.given(x.flag):
 			if *x.of = "flag"; x.said != "" && x.said != data.NoInstruction {
-				*x.to = x.said + ": " // as in training
+				*x.to = j.written(x.said)
 			}
 		case x.task != "":
-			*x.to, *x.of = x.task+": ", "task"
+			*x.to, *x.of = j.written(x.task), "task"
 		case own != "":
 			*x.to, *x.of = own, "model"
 		default:
 			*x.of = "nobody"
 		}
 	}
+}
+
+// written is an instruction as it stands before a text, by default as in training.
+func (e *evaluation) written(instruction string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(e.template, `\n`, "\n"), "{}", instruction)
 }
 
 // one evaluates the model on one suite.
