@@ -46,7 +46,7 @@ func mtebTask(r *evalResult, split string, long bool) (name, part, subset string
 	if part = "standard"; long {
 		version, part = "Long", "long"
 	}
-	set := strings.TrimSuffix(r.sheet.Name, "-excluded-"+data.KeepExcluded)
+	set := strings.TrimPrefix(strings.TrimSuffix(r.sheet.Name, "-excluded-"+data.KeepExcluded), r.Task+"-")
 	switch r.sheet.Exclusion {
 	case data.RemoveExcluded:
 		name = "Bright"

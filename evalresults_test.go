@@ -1,6 +1,8 @@
 package main
 
 import (
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -8,7 +10,7 @@ import (
 
 func TestMTEBTask(t *testing.T) {
 	bright := func(name, exclusion string) evalResult {
-		return evalResult{Suite: name, Task: "BrightRetrieval", sheet: data.Sheet{Name: name, Group: data.BrightTask, Exclusion: exclusion}}
+		return evalResult{Suite: name, Task: "BrightRetrieval", sheet: data.Sheet{Name: "BrightRetrieval-" + name, Group: data.BrightTask, Exclusion: exclusion}}
 	}
 	for _, c := range []struct {
 		r                  evalResult
@@ -27,6 +29,47 @@ func TestMTEBTask(t *testing.T) {
 	} {
 		if name, part, subset := mtebTask(&c.r, c.split, c.long); name != c.name || part != c.part || subset != c.subset {
 			t.Errorf("mtebTask(%s, %q, %t) = %s, %s, %s, want %s, %s, %s", c.r.Suite, c.split, c.long, name, part, subset, c.name, c.part, c.subset)
+		}
+	}
+}
+
+// The sets of BRIGHT by mteb's name of the benchmark, and by themselves, under both of mteb's rules.
+func TestResultsOfBright(t *testing.T) {
+	file := testRun(t, testFull)
+	store := testCheckpoints(t, file)
+	dir := t.TempDir()
+	for _, set := range []string{"pony", "aops"} {
+		write(t, filepath.Join(dir, "documents", set+".jsonl"), `{"id":"d1","content":"a red fox"}`+"\n"+`{"id":"d2","content":"the sea"}`)
+		write(t, filepath.Join(dir, "examples", set+".jsonl"), `{"id":"1","query":"fox","gold_ids":["d1"],"excluded_ids":["d2"]}`)
+	}
+	for _, c := range []struct {
+		name  string
+		args  []string
+		files []string
+	}{
+		{"published", []string{"mteb:BrightRetrieval:" + dir}, []string{"BrightAopsRetrieval.json", "BrightPonyRetrieval.json"}},
+		{"by itself", []string{"bright:" + dir}, []string{"BrightAopsRetrieval.json", "BrightPonyRetrieval.json"}},
+		{"kept", []string{"mteb:BrightRetrieval:" + dir, "--excluded", "keep"}, []string{"BrightRetrieval.json"}},
+		{"zero", []string{"bright:" + dir, "--excluded", "zero"}, []string{"aops-excluded-zero.json", "pony-excluded-zero.json"}},
+	} {
+		results := filepath.Join(t.TempDir(), "results")
+		code, out, errs := command(t, append([]string{"eval", store, "--results", results, "--model-name", "m", "--revision", "r"}, c.args...)...)
+		if code != 0 {
+			t.Fatalf("eval %s = %d: %s", c.name, code, errs)
+		}
+		wants(t, c.name, out, "excluded documents")
+		found, err := filepath.Glob(filepath.Join(results, "m", "r", "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, f := range found {
+			if filepath.Base(f) != "model_meta.json" {
+				names = append(names, filepath.Base(f))
+			}
+		}
+		if !slices.Equal(names, c.files) {
+			t.Errorf("%s: results are %v, want %v", c.name, names, c.files)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -57,6 +58,15 @@ func (h Haystack) Generate(tok Tokenizer) (Hay, error) {
 	sentences, err := h.sentences()
 	if err != nil {
 		return Hay{}, err
+	}
+	if h.Filler != "" { // what one document hides is in no other either
+		all := len(sentences)
+		sentences = slices.DeleteFunc(sentences, func(s string) bool {
+			return slices.ContainsFunc(facts, func(f fact) bool { return strings.Contains(s, f.key) })
+		})
+		if len(sentences) == 0 {
+			return Hay{}, fmt.Errorf("filler %s: each of its %d sentences has what a document hides", h.Filler, all)
+		}
 	}
 	out := Hay{Documents: make([]string, h.Documents), Keys: make([]string, h.Documents)}
 	for i, f := range facts {

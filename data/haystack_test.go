@@ -78,6 +78,41 @@ func TestHaystack(t *testing.T) {
 	})
 }
 
+// A filler that happens to have the keys gives none of them away.
+func TestHaystackFillerWithKeys(t *testing.T) {
+	for _, task := range []string{Passkey, Needle} {
+		h := Haystack{Task: task, Length: 200, Queries: 4, Documents: 8, Seed: 5}
+		plain, err := h.Generate(pieces{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Filler = filepath.Join(t.TempDir(), "filler.txt")
+		write := func(text string) {
+			t.Helper()
+			if err := os.WriteFile(h.Filler, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leaks := "I heard of " + strings.Join(plain.Keys, ". They told me of ") + "."
+		write(leaks + " The wood was still. Who knocks there?")
+		hay, err := h.Generate(pieces{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range hay.Documents {
+			for j, key := range hay.Keys {
+				if got := strings.Contains(d, key); got != (i == j) {
+					t.Errorf("%s: document %d contains the key of %d: %v", task, i, j, got)
+				}
+			}
+		}
+		write(leaks)
+		if _, err := h.Generate(pieces{}); err == nil || !strings.Contains(err.Error(), "what a document hides") {
+			t.Errorf("%s from a filler of keys alone = %v", task, err)
+		}
+	}
+}
+
 // The fact lies at the start of some documents, in the middle and at the end of others.
 func TestHaystackDepth(t *testing.T) {
 	seed := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)).Uint64()

@@ -45,6 +45,13 @@ func (s *Sheet) Rule() string {
 	if len(s.Excluded) == 0 {
 		return ""
 	}
+	own := true
+	for query, documents := range s.Excluded {
+		own = own && len(documents) == 1 && documents[0] == query
+	}
+	if own {
+		return "the document with a query's own id is not found, as mteb scores this task"
+	}
 	switch s.Exclusion {
 	case ZeroExcluded:
 		return "excluded documents scored 0 after the cut, as DiffEmbed"

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,6 +24,9 @@ func TestIdentical(t *testing.T) {
 		}
 		if got := s.Sheet().Excluded; !maps.EqualFunc(got, want, slices.Equal[[]string]) {
 			t.Errorf("excluded with identical ids ignored %t = %v, want %v", identical, got, want)
+		}
+		if sheet := s.Sheet(); strings.Contains(sheet.Rule(), "own id") != identical {
+			t.Errorf("Rule() with identical ids ignored %t = %q", identical, sheet.Rule())
 		}
 		digests = append(digests, s.Digest())
 	}
