@@ -234,6 +234,28 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// The prompts of a sentence-transformers folder: a document's may be called passage, a default one is for whoever has none.
+func TestEvalPromptNames(t *testing.T) {
+	file := testRun(t, testFull)
+	suite := filepath.Join(filepath.Dir(file), "dev")
+	out := filepath.Join(t.TempDir(), "model")
+	if code, _, errs := command(t, "export", testCheckpoints(t, file), "--format", "sentence-transformers", "--out", out); code != 0 {
+		t.Fatalf("export = %d: %s", code, errs)
+	}
+	for _, c := range []struct{ config, query, document string }{
+		{`{"prompts": {"query": "q: ", "passage": "p: "}}`, "q: ", "p: "},
+		{`{"prompts": {"query": "q: ", "corpus": "c: ", "passage": "p: ", "document": "d: "}}`, "q: ", "d: "},
+		{`{"prompts": {"query": "q: ", "any": "a: "}, "default_prompt_name": "any"}`, "q: ", "a: "},
+		{`{"prompts": {"query": "q: ", "document": ""}, "default_prompt_name": "query"}`, "q: ", ""},
+		{`{"prompts": {"any": "a: "}}`, "", ""},
+	} {
+		write(t, filepath.Join(out, "config_sentence_transformers.json"), c.config)
+		if _, r := evalJSON(t, out, suite); r.Query != c.query || r.Document != c.document {
+			t.Errorf("eval of a model with %s: queries after %q, documents after %q, want %q, %q", c.config, r.Query, r.Document, c.query, c.document)
+		}
+	}
+}
+
 // A model whose numbers are not finite is no result: the first text is named.
 func TestEvalOfNaN(t *testing.T) {
 	file := testRun(t, testFull)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -173,15 +174,18 @@ func (j *judge) all(ctx context.Context, specs []evaluate.Suite) ([]evalResult, 
 // prompts sets what is written before a suite's texts: by the flags, else by the task, else by the model.
 func (j *judge) prompts(s evaluate.Suite, r *evalResult) {
 	for _, x := range []struct {
-		flag, role, said, task string
-		to, of                 *string
+		flag, said, task string
+		roles            []string // the first that the model has is meant, as sentence-transformers' encode_document does
+		to, of           *string
 	}{
-		{"instruction", "query", j.query, s.Instruction, &r.Query, &r.QueryOf},
-		{"document-instruction", "document", j.document, s.Document, &r.Document, &r.DocOf},
+		{"instruction", j.query, s.Instruction, []string{"query"}, &r.Query, &r.QueryOf},
+		{"document-instruction", j.document, s.Document, []string{"document", "passage", "corpus"}, &r.Document, &r.DocOf},
 	} {
-		own, ok := j.model.Prompts[x.role]
-		if !ok {
-			own = j.model.Prompts[j.model.DefaultPrompt]
+		own := j.model.Prompts[j.model.DefaultPrompt]
+		for _, role := range slices.Backward(x.roles) {
+			if p, ok := j.model.Prompts[role]; ok {
+				own = p
+			}
 		}
 		switch {
 		case j.given(x.flag):
