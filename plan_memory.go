@@ -14,7 +14,7 @@ import (
 
 // What a process takes besides the run's own numbers, measured with a run of almost none: bytes.
 const (
-	fleetBytes   = 10 << 20 // coordinator, NATS server, Raft log, one worker's connection
+	fleetBytes   = 6 << 20  // coordinator, NATS server, Raft log, one worker's connection
 	memberBytes  = 4 << 20  // each further worker
 	threadBytes  = 2 << 20  // packing space of a thread: products, attention, reading
 	writingBytes = 1 << 20  // buffers of a checkpoint in the writing
