@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -51,6 +52,19 @@ type Submission struct {
 	Settings fsm.Settings // may differ at every resume; Suites are taken from Suites.Names
 }
 
+// Hosted is a run that this process can lead: its data, suites and store are open.
+type Hosted struct {
+	Submission
+	Feed   Feed
+	Suites Suites // nil = none
+	Store  Store
+	Dir    string // folder of its events.jsonl; "" = runs/ID in the coordinator's own
+	// File is the run file with everything in it that another coordinator needs to host the same run: absolute paths,
+	// the checkpoint folder. nil = as it was given.
+	File  []byte
+	Close func() error // nil = nothing to close
+}
+
 // Options configure a Node.
 type Options struct {
 	Dir     string // the coordinator's own folder: Raft log, owner, events.jsonl
@@ -61,6 +75,10 @@ type Options struct {
 	Store   Store
 	Log     *slog.Logger // nil = none; lines of level Info and above also go to `counterpoint logs`
 	Version string       // of the binary, for the owner file and status
+
+	// Host opens a run from its file, as it was submitted or as the log has it. It may take minutes. nil = runs cannot
+	// be submitted, and only Run is led.
+	Host func(ctx context.Context, file []byte) (*Hosted, error)
 
 	// Resume continues a run that was paused or has failed. A run that was running when the process died is
 	// continued in any case.

@@ -27,6 +27,8 @@ type Status struct {
 	Quarantined []string           `json:"quarantined,omitempty"`
 	Checkpoints []CheckpointStatus `json:"checkpoints,omitempty"`
 	Evaluations []EvaluationStatus `json:"evaluations,omitempty"`
+
+	Priority int `json:"priority"`
 }
 
 // WorkerStatus is a member of the fleet.
@@ -41,6 +43,9 @@ type WorkerStatus struct {
 	TokensPS float64 `json:"tokens_per_second"`
 	Silent   float64 `json:"silent_seconds"`
 	Leaving  string  `json:"leaving,omitempty"`
+
+	Run    string   `json:"run,omitempty"` // that it works on; "" = idle
+	Labels []string `json:"labels,omitempty"`
 }
 
 // CheckpointStatus is a committed checkpoint.

@@ -12,7 +12,7 @@ import (
 const MaxMessage = 8 << 20
 
 // Every message starts with this header: two bytes that say that it is ours, the protocol version that its body is
-// written in, and the message's code.
+// written in (see since), and the message's code.
 const headerSize = 4
 
 var magic = [2]byte{'C', 'P'}
@@ -86,8 +86,25 @@ func code(m any) byte {
 		return 27
 	case *LogsReply:
 		return 28
+	case *SubmitRequest:
+		return 29
+	case *SubmitReply:
+		return 30
+	case *RunsRequest:
+		return 31
+	case *RunsReply:
+		return 32
 	}
 	return 0
+}
+
+// since is the protocol version that a message's body is written in: the first one whose builds can read it. Fields
+// that are appended do not raise it, for older readers skip them.
+func since(code byte) byte {
+	if code >= 29 {
+		return 2
+	}
+	return 1
 }
 
 // Encode returns the bytes of m, a pointer to a message of this package. A pointer to anything else is a mistake of
@@ -97,7 +114,7 @@ func Encode(m any) ([]byte, error) {
 	if c == 0 {
 		panic(fmt.Sprintf("wire: %T is not a message", m))
 	}
-	b := pack.Append([]byte{magic[0], magic[1], ProtocolMax, c}, m)
+	b := pack.Append([]byte{magic[0], magic[1], since(c), c}, m)
 	if len(b) > MaxMessage {
 		return nil, fmt.Errorf("encode %T: %d bytes, at most %d: %w", m, len(b), MaxMessage, ErrTooLarge)
 	}

@@ -2,8 +2,10 @@ package wire
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"math"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -46,6 +48,10 @@ func messages() []any {
 		&ControlReply{State: Paused},
 		&StatusRequest{},
 		&StatusReply{JSON: []byte("{}")},
+		&SubmitRequest{Key: "k", File: []byte("name: x"), Priority: -1},
+		&SubmitReply{Run: "r", Existing: true},
+		&RunsRequest{},
+		&RunsReply{JSON: []byte("[]")},
 		&LogsRequest{Lines: 10},
 		&LogsReply{Lines: []Log{{Source: "w-1", Text: "hello"}}},
 	}
@@ -94,6 +100,82 @@ func TestGoldenBytes(t *testing.T) {
 			t.Errorf("Encode(%+v) = %s, want %s", c.message, got, c.want)
 		}
 	}
+}
+
+// What a build of protocol 1 wrote is read, and every field that it knew has its value: a rolling upgrade has both. The
+// other way round, what such a build knows is still written in version 1.
+func TestPreviousProtocol(t *testing.T) {
+	text, err := os.ReadFile("testdata/protocol1.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, read := map[string]reflect.Type{}, map[string]bool{}
+	for _, m := range messages() {
+		types[reflect.TypeOf(m).Elem().Name()] = reflect.TypeOf(m).Elem()
+	}
+	for line := range strings.Lines(string(text)) {
+		part := strings.Split(strings.TrimSpace(line), "\t")
+		name := part[0]
+		b, err := hex.DecodeString(part[1])
+		if err != nil || types[name] == nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m := reflect.New(types[name]).Interface()
+		if err := Decode(b, m); err != nil {
+			t.Errorf("%s of protocol 1: %v", name, err)
+			continue
+		}
+		known, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want any
+		if err := errors.Join(json.Unmarshal(known, &got), json.Unmarshal([]byte(part[2]), &want)); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, common(got, want)); d != "" {
+			t.Errorf("%s of protocol 1 (-was +read):\n%s", name, d)
+		}
+		again, err := Encode(m)
+		if err != nil || again[2] != 1 {
+			t.Errorf("%s is written in version %d, %v; want 1: builds before this one read it", name, again[2], err)
+		}
+		read[name] = true
+	}
+	for name, of := range types {
+		if c := code(reflect.New(of).Interface()); since(c) == 1 && !read[name] {
+			t.Errorf("%s has no bytes in testdata/protocol1.txt", name)
+		}
+	}
+}
+
+// common returns what of got is in want: the keys of objects that want has too, all the way down.
+func common(got, want any) any {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return got
+		}
+		out := map[string]any{}
+		for key := range w {
+			if v, ok := g[key]; ok {
+				out[key] = common(v, w[key])
+			}
+		}
+		return out
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			return got
+		}
+		out := make([]any, len(g))
+		for i := range g {
+			out[i] = common(g[i], w[i])
+		}
+		return out
+	}
+	return got
 }
 
 func TestDecodeRefuses(t *testing.T) {

@@ -9,9 +9,11 @@ import (
 )
 
 // Protocol versions that this build speaks. A hello carries the range; a rolling upgrade accepts the previous.
+//
+// Version 2 has many runs: a worker that is welcome may have none (Pulse.Idle) and changes runs without a new hello.
 const (
 	ProtocolMin = 1
-	ProtocolMax = 1
+	ProtocolMax = 2
 )
 
 // Hello is a worker's first request. The answer is a Welcome, or a Refusal that says why in plain words.
@@ -23,8 +25,9 @@ type Hello struct {
 	ProtocolMax int
 	Numerics    string // numerics id: kernel revision, instruction set or GPU model and library version
 	Threads     int
-	Version     string // build of the binary, for logs
-	Address     string // host:port of the worker's direct listener; "" = reachable through NATS only
+	Version     string   // build of the binary, for logs
+	Address     string   // host:port of the worker's direct listener; "" = reachable through NATS only
+	Labels      []string // "key=value", such as "gpu=h200": what runs may ask for
 }
 
 // Welcome answers Hello.
@@ -68,6 +71,7 @@ type Pulse struct {
 	Known bool
 	Run   *RunInfo // set when the run differs from the Beat's
 	Round *Round   // set when newer than the Beat's revision: a lost broadcast costs one beat
+	Idle  bool     // the worker has no run: it leaves the Beat's, keeps what it has of it, and beats on
 }
 
 // Kind of a round.
@@ -362,24 +366,61 @@ type Leave struct {
 	Reason string
 }
 
-// Control steers a run from the command line: pause, resume, cancel. The answer is a ControlReply.
+// Control steers a run from outside. It may be repeated: what is so already is no error. The answer is a ControlReply.
 type Control struct {
-	Run    string // "" = the active one
-	Action string
-	Reason string
+	Run      string // id or name; "" = the only one that is not over
+	Action   string // ActionPause, ActionResume, ActionCancel or ActionPriority
+	Reason   string
+	Priority int // ActionPriority: the new one
 }
+
+// The actions of Control.
+const (
+	ActionPause    = "pause"    // finish the step in flight, write a checkpoint, free the workers
+	ActionResume   = "resume"   // go on: from a pause, or after a failure
+	ActionCancel   = "cancel"   // end for good
+	ActionPriority = "priority" // a run of a higher priority takes workers from others at the end of their round
+)
 
 // ControlReply answers Control with the state after it.
 type ControlReply struct {
 	Err   string
 	State RunState
+	Run   string // the id of the run that was meant
 }
 
-// StatusRequest asks for the coordinator's status.
-type StatusRequest struct{ Run string }
+// SubmitRequest adds a run. The answer is a SubmitReply; whoever hears none, or one with Preparing, asks again with the
+// same Key, of any coordinator, and the run is added once.
+type SubmitRequest struct {
+	Key      string // chosen by the one who submits, 1 to 64 characters as CheckName has them
+	File     []byte // the run file: resolved, as YAML, with absolute paths
+	Priority int
+}
+
+// SubmitReply answers SubmitRequest.
+type SubmitReply struct {
+	Run       string // id; "" while Preparing and with Err
+	Err       string // why the run is refused, for people
+	Existing  bool   // the run was there before: of this key, or of this name with the same settings
+	Preparing bool   // its data are being read: ask again
+}
+
+// RunsRequest asks for all runs and workers.
+type RunsRequest struct{}
+
+// RunsReply carries coordinator.Overview as JSON.
+type RunsReply struct{ JSON []byte }
+
+// StatusRequest asks for the status of a run.
+type StatusRequest struct {
+	Run string // id or name; "" = the only one that is not over, or the newest
+}
 
 // StatusReply carries coordinator.Status as JSON.
-type StatusReply struct{ JSON []byte }
+type StatusReply struct {
+	JSON []byte
+	Err  string // there is no such run
+}
 
 // LogsRequest asks for the newest lines that the fleet published on LogSubject.
 type LogsRequest struct{ Lines int }

@@ -14,6 +14,8 @@ const (
 	LeaveSubject   = "cp.leave"   // request Leave, reply Verdict
 	ControlSubject = "cp.control" // request Control, reply ControlReply
 	StatusSubject  = "cp.status"  // request StatusRequest, reply StatusReply
+	SubmitSubject  = "cp.submit"  // request SubmitRequest, reply SubmitReply
+	RunsSubject    = "cp.runs"    // request RunsRequest, reply RunsReply
 	LogSubject     = "cp.log"     // publish Log
 	LogsSubject    = "cp.logs"    // request LogsRequest, reply LogsReply: the newest lines
 )
