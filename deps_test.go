@@ -60,6 +60,7 @@ trainer/encode: checkpoints checkpoints/hub checkpoints/safetensors data data/pa
 trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/tokenize trainer/backbone trainer/encode trainer/engine
 
 # coordinator: no tensors
+coordinator/credential: data/spelling
 coordinator/wire: coordinator/pack data
 coordinator/wire/bus: coordinator/wire
 coordinator/fsm: coordinator/pack

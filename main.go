@@ -57,7 +57,7 @@ are a function of the run file, the data, the seed and s, bit for bit, whatever 
 	root.SetErr(stderr)
 	root.AddCommand(
 		trainCommand(), quickstartCommand(), coordinatorCommand(), workerCommand(), statusCommand(), logsCommand(),
-		evalCommand(), compareCommand(), scoreCommand(), embedCommand(), exportCommand(), verifyCommand(), reportCommand(), configCommand(), versionCommand(),
+		evalCommand(), compareCommand(), scoreCommand(), embedCommand(), exportCommand(), verifyCommand(), reportCommand(), configCommand(), certsCommand(), tokenCommand(), versionCommand(),
 	)
 	return root.ExecuteContext(ctx)
 }
