@@ -63,6 +63,7 @@ trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/to
 coordinator/credential: data/spelling
 coordinator/wire: coordinator/pack data
 coordinator/wire/bus: coordinator/wire
+coordinator/wire/bus/membus: coordinator/wire/bus
 coordinator/fsm: coordinator/pack
 coordinator/plan: coordinator/fsm
 coordinator/consensus:
@@ -73,6 +74,7 @@ coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/p
 # worker: no Raft, no fsm, no plan
 worker/collective: coordinator/wire trainer/fixed
 worker: worker/collective coordinator/wire coordinator/wire/bus trainer trainer/fixed data
+worker/workertest: coordinator/wire trainer trainer/fixed data
 
 # configs: the component's Config structs only
 configs: data/spelling checkpoints coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim

@@ -75,12 +75,12 @@ func Open(o Options) (_ *Node, err error) {
 	if n.journal, err = openJournal(filepath.Join(o.Dir, "events.jsonl"), o.Events, o.Log); err != nil {
 		return n, err
 	}
-	if n.server, err = bus.StartServer(bus.ServerOptions{
-		Listen: o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: o.Log, Disconnected: n.disconnected,
-	}); err != nil {
-		return n, err
+	if o.Bus != nil {
+		n.conn, err = o.Bus(n.disconnected)
+	} else {
+		err = n.host()
 	}
-	if n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: o.Log}); err != nil {
+	if err != nil {
 		return n, err
 	}
 	n.o.Log = slog.New(bus.NewLogHandler(n.conn, "coordinator", o.Log.Handler()))
@@ -88,6 +88,17 @@ func Open(o Options) (_ *Node, err error) {
 		return n, err
 	}
 	return n, n.conn.Flush(n.closing) // from here on no line of a worker that connects is lost
+}
+
+// host starts the embedded NATS server and connects to it.
+func (n *Node) host() (err error) {
+	if n.server, err = bus.StartServer(bus.ServerOptions{
+		Listen: n.o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: n.o.Log, Disconnected: n.disconnected,
+	}); err != nil {
+		return err
+	}
+	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: n.o.Log})
+	return err
 }
 
 // timeout returns the failure timeout; 0 means the default of one second.
@@ -98,11 +109,16 @@ func timeout(c Config) time.Duration {
 	return c.FailureTimeout
 }
 
-// Server returns the NATS server, for workers in this process.
+// Server returns the embedded NATS server, for workers in this process; nil with Options.Bus.
 func (n *Node) Server() *bus.Server { return n.server }
 
-// URL returns where workers connect, nats://host:port; "" when the server does not listen.
-func (n *Node) URL() string { return n.server.URL() }
+// URL returns where workers connect, nats://host:port; "" when no embedded server listens.
+func (n *Node) URL() string {
+	if n.server == nil {
+		return ""
+	}
+	return n.server.URL()
+}
 
 // Run leads until the run is over or paused (with Options.Stay: over), or ctx ends, which leaves the run as it is: the
 // next life goes on. Settings that differ from the committed ones are an *IdentityError, other data a *DataError.

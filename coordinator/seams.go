@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
 )
 
@@ -88,6 +89,9 @@ type Options struct {
 	Alone bool
 	// Stay keeps leading while the run is paused, for `counterpoint coordinator`; otherwise Run returns.
 	Stay bool
+	// Bus connects to the message bus in place of an embedded server; nil = embed one. disconnected is to be called with
+	// the name of every connection of the bus that ends. The node closes the connection.
+	Bus func(disconnected func(name, reason string)) (*bus.Conn, error)
 	// Events is told of everything that happened, in order, from one goroutine; it must be quick. May be nil.
 	Events func(Event)
 }

@@ -255,7 +255,7 @@ func TestDeathsAndJoins(t *testing.T) {
 	}
 }
 
-func slow(_ *Config, t *toy) { t.pause = 500 * time.Microsecond }
+func slow(_ *Config, t *toy) { t.Pause = 500 * time.Microsecond }
 
 // Rows that were never delivered are asked for.
 func TestRowsAreAskedFor(t *testing.T) {
@@ -345,7 +345,7 @@ func nonFinite(t *testing.T, forgotten bool) {
 	}
 	var people []*person
 	for i := range 2 {
-		people = append(people, l.hire(t, fmt.Sprint("w", i), func(_ *Config, t *toy) { t.broken = 5 }))
+		people = append(people, l.hire(t, fmt.Sprint("w", i), func(_ *Config, t *toy) { t.Broken = 5 }))
 	}
 	for _, p := range people {
 		select {

@@ -87,7 +87,7 @@ func TestCopyIsTakenBetweenSteps(t *testing.T) {
 		c = j.answer(context.Background(), req)
 	}
 	s, err := decodeState(c.Payload)
-	if err != nil || c.Key != "0" || !reflect.DeepEqual(s.Parameters, newToy().w) {
+	if err != nil || c.Key != "0" || !reflect.DeepEqual(s.Parameters, newToy().State().Parameters) {
 		t.Errorf("copy %q = %v, %v, want the parameters of step 0", c.Key, s.Parameters, err)
 	}
 	j.steps = 1 // another step: a fresh copy is another one, and this one stays until it is replaced

@@ -97,8 +97,8 @@ func TestNodeNonFiniteEvaluation(t *testing.T) {
 		t.Run(fmt.Sprint("W=", workers), func(t *testing.T) {
 			leaks(t)
 			o := newOffice(t, 20)
-			o.options.Feed = toyFeed{language: true}
-			o.change = append(o.change, func(t *toy) { t.language, t.blind = true, true })
+			o.options.Feed = toyFeed{Language: true}
+			o.change = append(o.change, func(t *toy) { t.Language, t.Blind = true, true })
 			o.open()
 			for i := range workers {
 				o.hire(fmt.Sprint("w", i))

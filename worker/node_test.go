@@ -16,66 +16,15 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/worker/workertest"
 )
-
-// toyFeed serves the toy's batches to a real coordinator.
-type toyFeed struct{ language bool }
-
-func (toyFeed) Digest() string { return "toy data" }
-
-func (f toyFeed) Header(step int64) (data.Header, error) {
-	h, _ := batch(step)
-	if f.language {
-		h.Queries = 0
-	}
-	return h, nil
-}
-
-func (toyFeed) Shards(step int64, indices []int) ([]data.Shard, error) {
-	_, all := batch(step)
-	var out []data.Shard
-	for _, i := range indices {
-		out = append(out, all[i])
-	}
-	return out, nil
-}
-
-// toySuites is one suite: the texts of "step" -1.
-type toySuites struct{ toyFeed }
-
-func (toySuites) Names() []string                               { return []string{"dev"} }
-func (s toySuites) Header(int) (data.Header, error)             { return s.toyFeed.Header(-1) }
-func (toySuites) Describe(int) ([]byte, error)                  { return []byte("{}"), nil }
-func (s toySuites) Shards(_ int, i []int) ([]data.Shard, error) { return s.toyFeed.Shards(-1, i) }
-
-// shelfStore holds checkpoints in memory.
-type shelfStore struct {
-	mu     sync.Mutex
-	states map[string]trainer.State
-}
-
-func (s *shelfStore) Verify(path, _ string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.states[path]; !ok {
-		return errors.New("not there")
-	}
-	return nil
-}
-
-func (s *shelfStore) Remove(path string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.states, path)
-	return nil
-}
 
 // office is a real coordinator and its workers in this process, over the embedded NATS server.
 type office struct {
 	t       testing.TB
 	pause   time.Duration // per shard
 	options coordinator.Options
-	store   *shelfStore
+	store   *workertest.Store
 	node    *coordinator.Node
 	done    chan error
 	stop    context.CancelFunc
@@ -91,9 +40,9 @@ type office struct {
 const officeTimeout = 500 * time.Millisecond
 
 func newOffice(t testing.TB, steps int64) *office {
-	o := &office{t: t, pause: time.Millisecond, store: &shelfStore{states: map[string]trainer.State{}}, conns: map[*person]*bus.Conn{}}
+	o := &office{t: t, pause: time.Millisecond, store: workertest.NewStore(), conns: map[*person]*bus.Conn{}}
 	o.options = coordinator.Options{
-		Dir: t.TempDir(), Cluster: coordinator.Config{FailureTimeout: officeTimeout}, Feed: toyFeed{}, Suites: toySuites{},
+		Dir: t.TempDir(), Cluster: coordinator.Config{FailureTimeout: officeTimeout}, Feed: toyFeed{}, Suites: workertest.Suites{},
 		Store: o.store, Log: testLog(), Version: "test", Alone: true,
 		Run: coordinator.Submission{
 			Name: "toy", Identity: "abcdef0123", Identify: []byte("{}"), Spec: []byte("{}"), Folder: t.TempDir(), Steps: steps,
@@ -153,26 +102,26 @@ func (o *office) hire(name string, change ...func(*toy)) *person {
 		Name: name, Connection: connection, Numerics: "toy", Cache: o.t.TempDir(), Log: testLog(), Link: NewLink(conn), OneRun: true,
 		Build: func(context.Context, Run) (Trainer, error) {
 			tr := newToy()
-			tr.pause = o.pause
+			tr.Pause = o.pause
 			for _, f := range slices.Concat(o.change, change) {
 				f(tr)
 			}
 			return tr, nil
 		},
 		Load: func(_ context.Context, _ Run, path string) (trainer.State, error) {
-			o.store.mu.Lock()
-			defer o.store.mu.Unlock()
-			s, ok := o.store.states[path]
+			o.store.Mu.Lock()
+			defer o.store.Mu.Unlock()
+			s, ok := o.store.States[path]
 			if !ok {
 				return s, errors.New("not there")
 			}
 			return s, nil
 		},
 		Write: func(_ context.Context, _ Run, s trainer.State, _ string) (string, string, error) {
-			o.store.mu.Lock()
-			defer o.store.mu.Unlock()
+			o.store.Mu.Lock()
+			defer o.store.Mu.Unlock()
 			path := fmt.Sprint("checkpoint-", s.Step)
-			o.store.states[path] = s
+			o.store.States[path] = s
 			return path, "digest", nil
 		},
 		Score: func(_ context.Context, _ Run, _ int, _ data.Header, rows []float32, _ int) (map[string]float64, error) {
@@ -299,8 +248,8 @@ func TestNodeChaos(t *testing.T) {
 			seed := seeded(t)
 			r := rand.New(rand.NewPCG(seed, 4))
 			o := newOffice(t, 120)
-			o.options.Feed = toyFeed{language}
-			o.change = append(o.change, func(t *toy) { t.erratic, t.language = 2, language })
+			o.options.Feed = toyFeed{Language: language}
+			o.change = append(o.change, func(t *toy) { t.Erratic, t.Language = 2, language })
 			o.open()
 			ended := func(within time.Duration) bool {
 				select {
@@ -349,7 +298,7 @@ func TestNodeQuarantinesTheOddOneOut(t *testing.T) {
 	o.open()
 	o.hire("good-1")
 	o.hire("good-2")
-	odd := o.hire("odd", func(t *toy) { t.corrupt = 9 })
+	odd := o.hire("odd", func(t *toy) { t.Corrupt = 9 })
 	waitFor(t, func() bool { return o.steps() > 2 })
 	o.check()
 	err := <-odd.done

@@ -16,9 +16,9 @@ func TestNodeStopsAtAnyMoment(t *testing.T) {
 			leaks(t)
 			r := rand.New(rand.NewPCG(seeded(t), 5))
 			o := newOffice(t, 60)
-			o.options.Feed = toyFeed{language}
+			o.options.Feed = toyFeed{Language: language}
 			o.options.Resume = true
-			o.change = append(o.change, func(t *toy) { t.erratic, t.language = 2, language })
+			o.change = append(o.change, func(t *toy) { t.Erratic, t.Language = 2, language })
 			for life := 0; ; life++ {
 				o.open()
 				for i := range r.IntN(4) {
@@ -58,7 +58,7 @@ func TestNodeTwoDisagree(t *testing.T) {
 	o.options.Resume = true
 	o.open()
 	o.hire("right")
-	o.hire("wrong", func(t *toy) { t.corrupt = 29 })
+	o.hire("wrong", func(t *toy) { t.Corrupt = 29 })
 	select {
 	case err := <-o.done:
 		o.done <- err

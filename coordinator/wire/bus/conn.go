@@ -6,17 +6,15 @@
 // Options.Errors by name.
 //
 // Tests use a server that does not listen (ServerOptions.Listen "") and in-process connections: the real thing in
-// 10 ms, so there is no in-memory twin that could behave otherwise.
+// 10 ms. Only simulations in virtual time, where no socket may wait, use another Carrier, package membus; the same
+// conformance test runs over both.
 package bus
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Errors that callers decide on.
@@ -31,10 +29,6 @@ var (
 	ErrClosed = errors.New("connection closed")
 )
 
-// pendingBytes bounds what waits for one subscription's handler; beyond it messages are dropped and ErrSlowConsumer
-// is raised.
-const pendingBytes = 256 << 20
-
 // Options configure a connection.
 type Options struct {
 	Server         *Server       // a server in this process; nil = URL
@@ -47,71 +41,58 @@ type Options struct {
 
 // Conn is a connection. It reconnects for ever, every 20 ms at first, until it is closed.
 type Conn struct {
-	nats *nats.Conn
-	o    Options
+	carrier Carrier
+	o       Options
 }
 
-// Connect connects. Until ctx ends it retries a server that cannot be reached.
-func Connect(ctx context.Context, o Options) (*Conn, error) {
+// Carrier is what a connection's messages go over: NATS, or the memory network of simulations. Its errors that callers
+// decide on are this package's.
+type Carrier interface {
+	// Publish sends payload, which it does not keep, to whoever subscribes to the subject now.
+	Publish(subject string, payload []byte) error
+	// Subscribe calls f with every message on the subject, one after another. Of several subscribers of one queue, one
+	// gets each message; queue "" is every one. Messages that wait are dropped when unsubscribe is called.
+	Subscribe(subject, queue string, f func(Message)) (unsubscribe func(), err error)
+	// Request sends payload and waits for one answer until ctx ends; ErrNoResponder, at once, when nobody subscribes.
+	Request(ctx context.Context, subject string, payload []byte) ([]byte, error)
+	// Flush waits until everything that was published and subscribed has been taken.
+	Flush(ctx context.Context) error
+	Connected() bool
+	Close()
+}
+
+// Message is what a subscriber is given.
+type Message struct {
+	Data []byte
+	// Respond answers a request, once; who asked may be gone, which is no error. A message that is no request has no use
+	// for it and drops it.
+	Respond func(payload []byte) error
+}
+
+func (o Options) defaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.FailureTimeout <= 0 {
 		o.FailureTimeout = time.Second
 	}
-	c := &Conn{o: o}
-	options := []nats.Option{
-		nats.Name(o.Name),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(20 * time.Millisecond),
-		nats.ReconnectJitter(20*time.Millisecond, 20*time.Millisecond),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			return min(20*time.Millisecond*time.Duration(attempts), o.FailureTimeout)
-		}),
-		nats.Timeout(max(2*o.FailureTimeout, 2*time.Second)),
-		nats.PingInterval(max(o.FailureTimeout/2, 50*time.Millisecond)),
-		nats.MaxPingsOutstanding(2),
-		nats.ReconnectBufSize(-1), // a publish without a connection is an error, not a message that comes late
-		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { c.raise(s, err) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				c.raise(nil, fmt.Errorf("connection %q lost: %w", o.Name, err))
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { o.Log.Info("reconnected", "connection", o.Name) }),
-	}
-	if o.Server != nil {
-		options = append(options, nats.InProcessServer(o.Server.nats))
-	}
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		var err error
-		if c.nats, err = nats.Connect(o.URL, options...); err == nil {
-			return c, nil
-		}
-		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
-			return nil, fmt.Errorf("connect to %s: %w", o.target(), err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to %s: %w (%w)", o.target(), err, ctx.Err())
-		case <-time.After(wait):
-		}
-	}
+	return o
 }
 
-func (o *Options) target() string {
-	if o.Server != nil {
-		return "the server in this process"
+// Over returns a connection over a carrier, which it closes when it is closed. Background errors of the carrier come to
+// raise, which may be called from any goroutine.
+func Over(o Options, dial func(raise func(error)) (Carrier, error)) (*Conn, error) {
+	o = o.defaults()
+	c := &Conn{o: o}
+	var err error
+	if c.carrier, err = dial(c.raise); err != nil {
+		return nil, err
 	}
-	return o.URL
+	return c, nil
 }
 
 // raise tells Errors and the log of what happened in the background.
-func (c *Conn) raise(s *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrSlowConsumer) && s != nil {
-		dropped, _ := s.Dropped()
-		err = fmt.Errorf("%s: %d: %w", s.Subject, dropped, ErrSlowConsumer)
-	}
+func (c *Conn) raise(err error) {
 	c.o.Log.Warn("bus", "connection", c.o.Name, "error", err)
 	if c.o.Errors != nil {
 		c.o.Errors(err)
@@ -119,7 +100,7 @@ func (c *Conn) raise(s *nats.Subscription, err error) {
 }
 
 // Connected reports whether the connection is up at this moment.
-func (c *Conn) Connected() bool { return c.nats.IsConnected() }
+func (c *Conn) Connected() bool { return c.carrier.Connected() }
 
 // Name returns the connection's name.
 func (c *Conn) Name() string { return c.o.Name }
@@ -128,8 +109,8 @@ func (c *Conn) Name() string { return c.o.Name }
 func (c *Conn) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return named(c.nats.FlushWithContext(ctx))
+	return c.carrier.Flush(ctx)
 }
 
 // Close closes the connection; its subscriptions end. Handlers that run go on to their end.
-func (c *Conn) Close() { c.nats.Close() }
+func (c *Conn) Close() { c.carrier.Close() }

@@ -2,22 +2,16 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
 // Subscription is a handler's registration.
-type Subscription struct{ nats *nats.Subscription }
+type Subscription struct{ end func() }
 
 // Unsubscribe ends the subscription; messages that wait are dropped.
-func (s *Subscription) Unsubscribe() {
-	// The only errors are that the subscription or the connection is closed already.
-	_ = s.nats.Unsubscribe()
-}
+func (s *Subscription) Unsubscribe() { s.end() }
 
 // Publish sends m, a pointer to a wire message, to whoever subscribes to the subject now.
 func (c *Conn) Publish(subject string, m any) error {
@@ -25,8 +19,8 @@ func (c *Conn) Publish(subject string, m any) error {
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", subject, err)
 	}
-	if err := c.nats.Publish(subject, b); err != nil {
-		return fmt.Errorf("publish to %s: %w", subject, named(err))
+	if err := c.carrier.Publish(subject, b); err != nil {
+		return fmt.Errorf("publish to %s: %w", subject, err)
 	}
 	return nil
 }
@@ -34,10 +28,10 @@ func (c *Conn) Publish(subject string, m any) error {
 // Subscribe calls f with every message on the subject, one after another, in a goroutine of the subscription. A
 // message that is no M is dropped and raised.
 func Subscribe[M any](c *Conn, subject string, f func(*M)) (*Subscription, error) {
-	return c.subscribe(subject, "", func(n *nats.Msg) {
+	return c.subscribe(subject, "", func(n Message) {
 		m := new(M)
 		if err := wire.Decode(n.Data, m); err != nil {
-			c.raise(nil, fmt.Errorf("on %s: %w", subject, err))
+			c.raise(fmt.Errorf("on %s: %w", subject, err))
 			return
 		}
 		f(m)
@@ -50,12 +44,12 @@ func Request[Reply any](ctx context.Context, c *Conn, subject string, m any) (*R
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", subject, err)
 	}
-	n, err := c.nats.RequestWithContext(ctx, subject, b)
+	answer, err := c.carrier.Request(ctx, subject, b)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", subject, named(err))
+		return nil, fmt.Errorf("ask %s: %w", subject, err)
 	}
 	reply := new(Reply)
-	if err := wire.Decode(n.Data, reply); err != nil {
+	if err := wire.Decode(answer, reply); err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", subject, err)
 	}
 	return reply, nil
@@ -65,10 +59,10 @@ func Request[Reply any](ctx context.Context, c *Conn, subject string, m any) (*R
 // every server gets each. f runs in the subscription's goroutine, one request after another; it may keep reply and
 // call it later from anywhere, once. A request that is not answered is a timeout to the one who asked.
 func Serve[Question, Reply any](c *Conn, subject, queue string, f func(q *Question, reply func(*Reply))) (*Subscription, error) {
-	return c.subscribe(subject, queue, func(n *nats.Msg) {
+	return c.subscribe(subject, queue, func(n Message) {
 		q := new(Question)
 		if err := wire.Decode(n.Data, q); err != nil {
-			c.raise(nil, fmt.Errorf("on %s: %w", subject, err))
+			c.raise(fmt.Errorf("on %s: %w", subject, err))
 			return
 		}
 		f(q, func(r *Reply) {
@@ -76,34 +70,17 @@ func Serve[Question, Reply any](c *Conn, subject, queue string, f func(q *Questi
 			if err == nil {
 				err = n.Respond(b)
 			}
-			// The one who asked may be gone: that is not this side's trouble.
-			if err != nil && !errors.Is(err, nats.ErrMsgNoReply) && !errors.Is(err, nats.ErrConnectionClosed) {
-				c.raise(nil, fmt.Errorf("answer on %s: %w", subject, err))
+			if err != nil {
+				c.raise(fmt.Errorf("answer on %s: %w", subject, err))
 			}
 		})
 	})
 }
 
-func (c *Conn) subscribe(subject, queue string, f nats.MsgHandler) (*Subscription, error) {
-	s, err := c.nats.QueueSubscribe(subject, queue, f)
-	if err == nil {
-		err = s.SetPendingLimits(-1, pendingBytes)
-	}
+func (c *Conn) subscribe(subject, queue string, f func(Message)) (*Subscription, error) {
+	end, err := c.carrier.Subscribe(subject, queue, f)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to %s: %w", subject, named(err))
+		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
-	return &Subscription{s}, nil
-}
-
-// named replaces the library's errors that callers decide on by ours.
-func named(err error) error {
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return ErrNoResponder
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
-		return ErrDisconnected
-	case errors.Is(err, nats.ErrConnectionClosed):
-		return ErrClosed
-	}
-	return err
+	return &Subscription{end}, nil
 }
