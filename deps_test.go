@@ -66,7 +66,8 @@ coordinator/wire/bus: coordinator/wire
 coordinator/wire/bus/membus: coordinator/wire/bus
 coordinator/fsm: coordinator/pack
 coordinator/plan: coordinator/fsm
-coordinator/consensus:
+coordinator/consensus/disk:
+coordinator/consensus: coordinator/consensus/disk
 coordinator/report: coordinator
 coordinator/progress: coordinator
 coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
@@ -82,8 +83,7 @@ configs: data/spelling checkpoints coordinator data trainer trainer/backbone tra
 
 // owners are the packages that alone may import a library (tests included).
 var owners = map[string][]string{
-	"github.com/hashicorp/raft":      {"coordinator/consensus"},
-	"github.com/hashicorp/raft-wal":  {"coordinator/consensus"},
+	"github.com/hashicorp/raft":      {"coordinator/consensus", "coordinator/consensus/disk"},
 	"github.com/nats-io/":            {"coordinator/wire/bus"},
 	"github.com/spf13/viper":         {"configs"},
 	"github.com/spf13/cobra":         {"."},

@@ -2,9 +2,11 @@ package coordinator
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 )
 
@@ -22,6 +24,7 @@ func (m *machine) Apply(entry []byte) error {
 	}
 	err := m.Machine.Apply(entry)
 	if errors.Is(err, fsm.ErrUnknown) {
+		err = fmt.Errorf("%w: %w", consensus.ErrHalt, err)
 		m.unknown.Store(&err)
 	}
 	return err

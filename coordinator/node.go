@@ -68,7 +68,7 @@ func Open(o Options) (_ *Node, err error) {
 		}
 	}()
 	if n.raft, err = consensus.Open(consensus.Options{
-		Dir: o.Dir, ID: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log,
+		Dir: o.Dir, Name: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log,
 	}, n.machine); err != nil {
 		return n, err
 	}

@@ -1,22 +1,22 @@
 // Package consensus replicates entries of a log with Raft and applies them to a machine. It is the only importer of
-// hashicorp/raft, and does not know what an entry means.
-//
-// Today a group has one voter, reached over an in-memory transport: the log, the snapshots and the life of a leader
-// are the real ones. Options.transport is the seam where TCP with TLS and more voters go.
+// hashicorp/raft, and does not know what an entry means. DESIGN.md says how a group begins, changes and fails.
 package consensus
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"net"
 	"os"
-	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftwal "github.com/hashicorp/raft-wal"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus/disk"
 )
 
 // Errors that callers decide on.
@@ -25,209 +25,216 @@ var (
 	ErrNotLeader = errors.New("not the leader")
 	// ErrUncertain says that an entry may or may not have been committed: ask again with the same key.
 	ErrUncertain = errors.New("outcome of the entry is not known")
+	// ErrNobody says that no other member can lead.
+	ErrNobody = errors.New("no other coordinator can lead")
 )
 
-// Machine is what entries are applied to. Apply and Restore are called from one goroutine. Snapshot returns a
-// capture at once; it is written while Apply goes on.
-type Machine interface {
-	Apply(entry []byte) error
-	Snapshot() io.WriterTo
-	Restore(r io.Reader) error
+// Server is a member of a group as the configuration names it.
+type Server struct {
+	Name    string
+	Address string // host:port where the others reach its Raft
 }
 
 // Options configure a node.
 type Options struct {
 	Dir            string // log, snapshots and the owner's file
-	ID             string
+	Name           string // this member's, unique in the group
 	FailureTimeout time.Duration
-	Version        string // of the binary, for the owner's file
+	Version        string // of the binary, for the owner's file and the others
 	Log            *slog.Logger
+
+	// Servers is the group as configured, the same at all its members: 1, 3 or 5, this one among them. None is this one
+	// alone, over no network.
+	Servers []Server
+	Listen  string // host:port to accept at; "" = the address that Servers has for this one
+	TLS     TLS
+	// Listener accepts instead of Listen, Dial connects instead of net.Dialer, Transport carries messages instead of TCP.
+	// All may be nil.
+	Listener  net.Listener
+	Dial      func(ctx context.Context, address string) (net.Conn, error)
+	Transport Transport
+	// Store is disk.WAL ("" too) or disk.Bolt; Disk replaces the folder as the place of log, votes and snapshots.
+	Store string
+	Disk  disk.Disk
 }
 
-// Node is a member of the group: here, its only one.
+// Node is a member of the group.
 type Node struct {
-	raft    *raft.Raft
-	wal     *raftwal.WAL
-	lock    *Lock
-	timeout time.Duration
-	leading chan bool // newest leadership change, drained always: Raft blocks on it
-	done    chan struct{}
+	o         Options
+	timers    Timers
+	log       *slog.Logger
+	hc        hclog.Logger
+	lock      *Lock
+	stores    *disk.Stores
+	checked   *checked // nil: this one alone
+	watched   *watched
+	votes     *votes
+	transport Transport // nil: this one alone
+	adapter   *adapter
+	address   string
+
+	raft    *raft.Raft // nil until started is closed
+	id      string     // in Raft's configuration: the name, or name#something after the folder was lost
+	started chan struct{}
+
+	mu       sync.Mutex
+	news     chan struct{} // closed and made anew when what follows changes
+	leads    bool
+	reign    int // counts the times that this node became leader
+	muted    string
+	unfit    string
+	err      error // why the node stopped
+	failed   chan struct{}
+	members  map[string]*heard // reports to this node while it leads, by id
+	hint     string            // the leader's address, as others said
+	silent   atomic.Bool       // muted, for the transport
+	done     chan struct{}
+	routines sync.WaitGroup
 }
 
-// Open opens or makes the folder, takes its lock and starts Raft. A folder that another process has is an
+// Open opens or makes the folder, takes its lock and starts the node. A folder that another process has is an
 // *OwnedError. The machine is restored from the newest snapshot; entries after it are applied once a leader is known.
+// The very first start of a group waits, in the background, until all its members have answered; so does a member
+// whose folder was lost, to join anew.
 func Open(o Options, m Machine) (*Node, error) {
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("coordinator folder: %w", err)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	lock, err := Acquire(o.Dir, o.Version)
+	timers, err := NewTimers(o.FailureTimeout)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{lock: lock, timeout: 10 * max(o.FailureTimeout, time.Second), leading: make(chan bool, 1), done: make(chan struct{})}
-	if err := n.start(o, m); err != nil {
-		if n.wal != nil {
-			err = errors.Join(err, n.wal.Close())
+	n := &Node{
+		o: o, timers: timers, log: o.Log, hc: newLogger(o.Log), started: make(chan struct{}), news: make(chan struct{}),
+		failed: make(chan struct{}), members: map[string]*heard{}, done: make(chan struct{}),
+	}
+	n.adapter = &adapter{m: m, halt: n.fail}
+	if o.Disk == nil {
+		if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+			return nil, fmt.Errorf("coordinator folder: %w", err)
 		}
-		return nil, errors.Join(fmt.Errorf("raft in %s: %w", o.Dir, err), lock.Release())
+		if n.lock, err = Acquire(o.Dir, o.Version); err != nil {
+			return nil, err
+		}
+		n.o.Disk = disk.Folder{Dir: o.Dir, Store: o.Store}
+	}
+	if err := n.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("raft in %s: %w", o.Dir, err), n.Close())
 	}
 	return n, nil
 }
 
-func (n *Node) start(o Options, m Machine) error {
-	dir := filepath.Join(o.Dir, "log")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// open opens the disk and the transport, and starts Raft or what waits to start it.
+func (n *Node) open() (err error) {
+	if n.stores, err = n.o.Disk.Open(n.hc); err != nil {
 		return err
 	}
-	logger := newLogger(o.Log)
-	var err error
-	// A segment is allocated whole: 8 MiB holds about 20,000 steps.
-	if n.wal, err = raftwal.Open(dir, raftwal.WithLogger(logger), raftwal.WithSegmentSize(8<<20)); err != nil {
-		return fmt.Errorf("open log: %w", err)
+	if len(n.o.Servers) == 0 {
+		return n.startAlone()
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, 2, logger)
-	if err != nil {
-		return fmt.Errorf("open snapshots: %w", err)
-	}
-	notify := make(chan bool, 8)
-	conf := raft.DefaultConfig()
-	conf.LocalID = raft.ServerID(o.ID)
-	conf.Logger = logger
-	conf.NotifyCh = notify
-	// A single voter waits for nobody: it elects itself after the shortest timeout. A group's timers will be
-	// failure_timeout/4 (measured: a new leader commits within 0.6 s at 250 ms).
-	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
-	conf.CommitTimeout = 5 * time.Millisecond
-	conf.SnapshotThreshold, conf.TrailingLogs = 4096, 1024
-
-	address, transport := raft.NewInmemTransport(raft.ServerAddress(o.ID))
-	has, err := raft.HasExistingState(n.wal, n.wal, snapshots)
-	if err != nil {
-		return fmt.Errorf("read log: %w", err)
-	}
-	if !has {
-		group := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: address}}}
-		if err := raft.BootstrapCluster(conf, n.wal, n.wal, snapshots, transport, group); err != nil {
-			return fmt.Errorf("bootstrap: %w", err)
+	me := -1
+	for i, s := range n.o.Servers {
+		if s.Name == n.o.Name {
+			me = i
 		}
 	}
-	if n.raft, err = raft.NewRaft(conf, &adapter{m}, n.wal, n.wal, snapshots, transport); err != nil {
-		return err
+	if me < 0 {
+		return fmt.Errorf("%q is not among the coordinators of the configuration: %v", n.o.Name, names(n.o.Servers))
 	}
-	go n.drain(notify)
-	return nil
+	n.address = n.o.Servers[me].Address
+	n.checked = newChecked(n.stores.Log, func(err error) { n.fail(fmt.Errorf("the log of %s is damaged: %w", n.o.Name, err)) })
+	if n.transport = n.o.Transport; n.transport == nil {
+		if n.transport, err = n.listen(); err != nil {
+			return err
+		}
+	}
+	n.transport.Answer(n.answer)
+	return n.startGroup()
 }
 
-// drain keeps only the newest leadership change.
-func (n *Node) drain(notify <-chan bool) {
-	for {
-		select {
-		case leads := <-notify:
-			select {
-			case <-n.leading:
-			default:
-			}
-			n.leading <- leads
-		case <-n.done:
-			return
-		}
+func names(servers []Server) (out []string) {
+	for _, s := range servers {
+		out = append(out, s.Name)
 	}
+	return out
 }
 
-// Lead waits until this node leads and has applied everything that earlier terms committed: one barrier a term. It
-// returns the term, and a channel that is closed when the leadership is lost.
-func (n *Node) Lead(ctx context.Context) (term uint64, lost <-chan struct{}, err error) {
-	look := time.NewTicker(50 * time.Millisecond) // the news may have gone to an earlier Lead that gave up without a loss
-	defer look.Stop()
-	for {
-		select {
-		case <-n.leading:
-		case <-look.C:
-		case <-ctx.Done():
-			return 0, nil, ctx.Err()
-		}
-		if n.raft.State() != raft.Leader {
-			continue
-		}
-		term = n.raft.CurrentTerm()
-		if err := n.raft.Barrier(n.timeout).Error(); errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) {
-			continue
-		} else if err != nil {
-			return 0, nil, fmt.Errorf("barrier of term %d: %w", term, err)
-		}
-		gone := make(chan struct{})
-		go func() {
-			defer close(gone)
-			for {
-				select {
-				case leads := <-n.leading:
-					if !leads {
-						return
-					}
-				case <-n.done:
-					return
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
-		return term, gone, nil
+// Timers returns the node's timers.
+func (n *Node) Timers() Timers { return n.timers }
+
+// Failed is closed when the node stopped by itself; Err says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err returns why the node stopped by itself; nil = it did not.
+func (n *Node) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+// fail stops the node: the transport is closed at once, so that others notice.
+func (n *Node) fail(err error) {
+	n.mu.Lock()
+	first := n.err == nil
+	if first {
+		n.err = err
+		close(n.failed)
+		n.changed()
+	}
+	n.mu.Unlock()
+	if !first {
+		return
+	}
+	n.log.Error("this coordinator stops", "name", n.o.Name, "error", err)
+	n.silent.Store(true)
+	if n.transport != nil {
+		_ = n.transport.Close() // what it says changes nothing now
 	}
 }
 
-// Propose commits an entry, applies it, and returns what the machine said. Without an answer in time the error wraps
-// ErrUncertain.
-func (n *Node) Propose(entry []byte) error {
-	f := n.raft.Apply(entry, n.timeout)
-	switch err := f.Error(); {
-	case err == nil:
-	case errors.Is(err, raft.ErrLeadershipLost): // the next leader's state tells
-		return fmt.Errorf("propose: %w: %w: %w", ErrNotLeader, ErrUncertain, err)
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrRaftShutdown):
-		return fmt.Errorf("propose: %w: %w", ErrNotLeader, err)
+// changed wakes whoever waits for news. The lock is held.
+func (n *Node) changed() {
+	close(n.news)
+	n.news = make(chan struct{})
+}
+
+// up reports whether Raft runs.
+func (n *Node) up() bool {
+	select {
+	case <-n.started:
+		return true
 	default:
-		return fmt.Errorf("propose: %w: %w", ErrUncertain, err)
+		return false
 	}
-	if err, ok := f.Response().(error); ok {
-		return err
-	}
-	return nil
 }
 
-// Snapshot writes a snapshot now, and lets the log before it go.
-func (n *Node) Snapshot() error {
-	if err := n.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	return nil
-}
-
-// Close stops Raft, closes the log and gives the folder back.
+// Close stops Raft, closes the log and gives the folder back. Transfer first, for a planned end.
 func (n *Node) Close() error {
-	err := n.raft.Shutdown().Error()
-	close(n.done)
-	return errors.Join(err, n.wal.Close(), n.lock.Release())
-}
-
-// adapter makes a Machine a raft.FSM.
-type adapter struct{ m Machine }
-
-func (a *adapter) Apply(l *raft.Log) any { return a.m.Apply(l.Data) }
-
-func (a *adapter) Snapshot() (raft.FSMSnapshot, error) { return snapshot{a.m.Snapshot()}, nil }
-
-func (a *adapter) Restore(r io.ReadCloser) error {
-	defer r.Close()
-	return a.m.Restore(r)
-}
-
-type snapshot struct{ from io.WriterTo }
-
-func (s snapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := s.from.WriteTo(sink); err != nil {
-		return errors.Join(fmt.Errorf("write snapshot %s: %w", sink.ID(), err), sink.Cancel())
+	n.mu.Lock()
+	select {
+	case <-n.done:
+		n.mu.Unlock()
+		return nil
+	default:
+		close(n.done)
 	}
-	return sink.Close()
+	n.mu.Unlock()
+	var errs []error
+	if n.transport != nil {
+		errs = append(errs, n.transport.Close())
+	}
+	n.routines.Wait()
+	if n.up() {
+		errs = append(errs, n.raft.Shutdown().Error())
+	}
+	if n.checked != nil {
+		n.checked.close()
+	}
+	if n.stores != nil {
+		errs = append(errs, n.stores.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Release())
+	}
+	return errors.Join(errs...)
 }
-
-func (s snapshot) Release() {}

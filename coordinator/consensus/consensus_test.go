@@ -25,8 +25,13 @@ func (j *journal) Apply(entry []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.entries = append(j.entries, string(entry))
-	if string(entry) == "refused" {
+	switch string(entry) {
+	case "refused":
 		return errRefused
+	case "halt":
+		return fmt.Errorf("an entry of the future: %w", ErrHalt)
+	case "panic":
+		panic("a mistake")
 	}
 	return nil
 }
@@ -48,13 +53,15 @@ func (j *journal) Snapshot() io.WriterTo {
 
 func (j *journal) Restore(r io.Reader) error {
 	b, err := io.ReadAll(r)
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.entries = strings.Split(string(b), "\n")
 	return err
 }
 
-func open(t testing.TB, dir string, j *journal) *Node {
+func openOf(t testing.TB, dir string, j *journal) *Node {
 	t.Helper()
-	n, err := Open(Options{Dir: dir, ID: "a", FailureTimeout: time.Second, Log: slog.New(slog.DiscardHandler)}, j)
+	n, err := Open(Options{Dir: dir, Name: "a", FailureTimeout: time.Second, Log: slog.New(slog.DiscardHandler)}, j)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +85,7 @@ func TestEntriesSurvive(t *testing.T) {
 	terms := map[uint64]bool{}
 	for life := range 3 {
 		j := &journal{}
-		n := open(t, dir, j)
+		n := openOf(t, dir, j)
 		began := time.Now()
 		term := lead(t, n)
 		t.Logf("life %d leads term %d after %v", life, term, time.Since(began))
@@ -113,8 +120,8 @@ func TestEntriesSurvive(t *testing.T) {
 
 func TestFolderHasOneOwner(t *testing.T) {
 	dir := t.TempDir()
-	n := open(t, dir, &journal{})
-	_, err := Open(Options{Dir: dir, ID: "b", FailureTimeout: time.Second, Log: slog.New(slog.DiscardHandler)}, &journal{})
+	n := openOf(t, dir, &journal{})
+	_, err := Open(Options{Dir: dir, Name: "b", FailureTimeout: time.Second, Log: slog.New(slog.DiscardHandler)}, &journal{})
 	var owned *OwnedError
 	if !errors.As(err, &owned) || owned.Owner.PID != os.Getpid() || owned.Owner.Started.IsZero() {
 		t.Errorf("a second Open = %v, want an OwnedError that names process %d", err, os.Getpid())
@@ -122,13 +129,13 @@ func TestFolderHasOneOwner(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := open(t, dir, &journal{}).Close(); err != nil {
+	if err := openOf(t, dir, &journal{}).Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
-	if err := (&adapter{&failing{}}).Restore(io.NopCloser(bytes.NewReader(nil))); err == nil {
+	if err := (&adapter{m: &failing{}}).Restore(io.NopCloser(bytes.NewReader(nil))); err == nil {
 		t.Error("Restore swallowed the machine's error")
 	}
 }
@@ -138,7 +145,7 @@ type failing struct{ journal }
 func (*failing) Restore(io.Reader) error { return errRefused }
 
 func BenchmarkPropose(b *testing.B) {
-	n := open(b, b.TempDir(), &journal{})
+	n := openOf(b, b.TempDir(), &journal{})
 	defer n.Close()
 	lead(b, n)
 	entry := make([]byte, 512)
@@ -152,7 +159,7 @@ func BenchmarkPropose(b *testing.B) {
 
 // A caller that gave its term up, for example because an entry was not taken in time, leads again: nothing was lost.
 func TestLeadAgainWithoutALoss(t *testing.T) {
-	n := open(t, t.TempDir(), &journal{})
+	n := openOf(t, t.TempDir(), &journal{})
 	defer n.Close()
 	if first, second := lead(t, n), lead(t, n); first != second {
 		t.Errorf("terms %d and %d, want the same", first, second)
