@@ -2,11 +2,13 @@ package bus
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -24,8 +26,56 @@ type ServerOptions struct {
 	Listen         string        // host:port; port 0 = any free one; "" = connections of this process only
 	FailureTimeout time.Duration // pings derive from it; 0 = 1 s
 	Log            *slog.Logger  // nil = none
-	// Disconnected is called with the name of every client connection that ends, and why, from one goroutine.
+	// Disconnected is called with the name of every client connection that ends, and why, from one goroutine. In a
+	// cluster that is every client of every server.
 	Disconnected func(name, reason string)
+	Cluster      *Cluster // nil = this server alone
+}
+
+// Cluster is how a server joins others: clients of all of them talk to each other as if there were one.
+type Cluster struct {
+	Name      string      // this server's, unique among them
+	Listen    string      // host:port for the others
+	Routes    []string    // host:port of the others, any number of them there yet
+	Advertise string      // host:port that clients of the others are told of, to come here when theirs is gone; "" = Listen of the server
+	TLS       *tls.Config // of the routes, both ways; nil = plain, for loopback
+}
+
+// options fills in a server's options for the routes.
+func (c *Cluster) options(opts *server.Options) (err error) {
+	opts.ServerName = c.Name
+	opts.ClientAdvertise = c.Advertise
+	cluster := &opts.Cluster
+	cluster.Name = "counterpoint"
+	cluster.TLSConfig = c.TLS
+	cluster.TLSTimeout, cluster.AuthTimeout = 2, 2 // seconds
+	cluster.PingInterval, cluster.MaxPingsOut = opts.PingInterval, opts.MaxPingsOut
+	cluster.WriteDeadline = opts.WriteDeadline
+	if cluster.Host, cluster.Port, err = hostPort(c.Listen); err != nil {
+		return err
+	}
+	for _, r := range c.Routes {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: r})
+	}
+	return nil
+}
+
+// hostPort parses an address to listen on.
+func hostPort(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen on %q: host:port is expected, such as 127.0.0.1:4222: %w", address, err)
+	}
+	if port, err = strconv.Atoi(text); err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("listen on %q: port %q is not 0 to 65535", address, text)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return host, port, nil
 }
 
 // Server is a NATS server in this process. It installs no signal handlers and writes nothing to disk.
@@ -35,7 +85,7 @@ type Server struct {
 }
 
 // StartServer starts a server and returns when it accepts connections.
-func StartServer(o ServerOptions) (*Server, error) {
+func StartServer(o ServerOptions) (_ *Server, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -55,18 +105,13 @@ func StartServer(o ServerOptions) (*Server, error) {
 		DontListen:    o.Listen == "",
 	}
 	if o.Listen != "" {
-		host, port, err := net.SplitHostPort(o.Listen)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %q: host:port is expected, such as 127.0.0.1:4222: %w", o.Listen, err)
+		if opts.Host, opts.Port, err = hostPort(o.Listen); err != nil {
+			return nil, err
 		}
-		if opts.Port, err = strconv.Atoi(port); err != nil || opts.Port < 0 || opts.Port > 65535 {
-			return nil, fmt.Errorf("listen on %q: port %q is not 0 to 65535", o.Listen, port)
-		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
-		if opts.Host = host; host == "" {
-			opts.Host = "0.0.0.0"
+	}
+	if o.Cluster != nil {
+		if err := o.Cluster.options(opts); err != nil {
+			return nil, fmt.Errorf("routes to other coordinators: %w", err)
 		}
 	}
 
@@ -128,6 +173,17 @@ func (s *Server) watch(secret string, f func(name, reason string)) error {
 		}
 	})
 	return errors.Join(err, c.Flush())
+}
+
+// Routes returns how many other servers this one is connected to.
+func (s *Server) Routes() int {
+	others := map[string]bool{}
+	if z, err := s.nats.Routez(nil); err == nil {
+		for _, r := range z.Routes {
+			others[r.RemoteID] = true
+		}
+	}
+	return len(others)
 }
 
 // URL returns where clients connect, nats://host:port; "" when the server does not listen.
