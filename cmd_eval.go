@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -219,7 +218,7 @@ func (e *evaluation) write(j *judge, results []evalResult) error {
 			if r.run == nil {
 				continue
 			}
-			if err := writeRun(runName(e.runFile, r.Suite, retrieved > 1), r.run, "counterpoint"); err != nil {
+			if err := evaluate.WriteRunFile(runName(e.runFile, r.Suite, retrieved > 1), r.run, evaluate.Single, "counterpoint"); err != nil {
 				return err
 			}
 		}
@@ -341,16 +340,4 @@ func runName(file, suite string, several bool) string {
 	}
 	ext := filepath.Ext(file)
 	return strings.TrimSuffix(file, ext) + "." + suite + ext
-}
-
-func writeRun(path string, run evaluate.Run, tag string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("run file: %w", err)
-	}
-	if err := evaluate.WriteRun(f, run, evaluate.Single, tag); err != nil {
-		f.Close()
-		return fmt.Errorf("run file %s: %w", path, err)
-	}
-	return f.Close()
 }

@@ -15,7 +15,7 @@ func (j *judge) results(dir string, results []evalResult) (string, error) {
 		meta.Name = filepath.Base(filepath.Clean(j.model.Dir))
 	}
 	if meta.Revision == "" {
-		digest, err := j.model.Digest()
+		digest, err := j.identity()
 		if err != nil {
 			return "", err
 		}

@@ -28,7 +28,8 @@ type judge struct {
 	model  *encode.Encoder
 	name   string // for people
 	kept   *vectors.Cache
-	full   bool // no more is kept
+	digest string // of the model; "" = not computed
+	full   bool   // no more is kept
 	stderr io.Writer
 }
 
@@ -62,6 +63,15 @@ func (e *evaluation) open(cmd *cobra.Command, path string, dev *cpu.Device) (*ju
 	return j, nil
 }
 
+// identity is the digest of the model, whose files are read once for it.
+func (j *judge) identity() (string, error) {
+	var err error
+	if j.digest == "" {
+		j.digest, err = j.model.Digest()
+	}
+	return j.digest, err
+}
+
 // keptBytes bounds the embeddings that are kept of all models.
 const keptBytes = 8 << 30
 
@@ -69,27 +79,21 @@ const keptBytes = 8 << 30
 // decides an embedding besides its tokens, and of the processor's numerics. Without a place for them nothing is kept, and
 // that is said.
 func (j *judge) recall(numerics string) error {
-	dir, err := os.UserCacheDir()
-	if at := os.Getenv("COUNTERPOINT_CACHE"); at != "" {
-		dir, err = at, nil
-		if at == "off" {
-			return nil
+	dir, err := data.CacheFolder("embeddings")
+	if err != nil || dir == "" {
+		if err != nil {
+			j.Log.Warn("embeddings are not kept", "error", err)
 		}
-	} else {
-		dir = filepath.Join(dir, "counterpoint")
-	}
-	if err != nil {
-		j.Log.Warn("embeddings are not kept", "error", err)
 		return nil
 	}
-	digest, err := j.model.Digest()
+	digest, err := j.identity()
 	if err != nil {
 		return err
 	}
 	if j.int8 { // what was kept under another demand was not held against the exact vectors under this one
 		numerics += fmt.Sprintf(" %g", j.least)
 	}
-	if j.kept, err = vectors.Open(filepath.Join(dir, "embeddings"), vectors.Model(digest, numerics), j.model.Width(), keptBytes); err != nil {
+	if j.kept, err = vectors.Open(dir, vectors.Model(digest, numerics), j.model.Width(), keptBytes); err != nil {
 		j.Log.Warn("embeddings are not kept", "error", err)
 		j.kept = nil
 	}
@@ -256,124 +260,6 @@ func (j *judge) one(ctx context.Context, suite *data.Suite, s evaluate.Suite) (e
 
 // mostRandom is the number of texts up to which the row of random vectors is worth its memory.
 const mostRandom = 200_000
-
-// embedder embeds one suite's texts.
-type embedder struct {
-	*judge
-	suite    *data.Suite
-	result   *evalResult
-	query    int // tokens of a query; 0 = as of a text
-	progress func(done, all int)
-}
-
-// streamed is how many documents are embedded before they are ranked: memory is bounded by it, and not by the corpus.
-const streamed = 16384
-
-// retrieve embeds the queries and then the documents in parts, and keeps of these only what is retrieved.
-func (e *embedder) retrieve(ctx context.Context, sheet *data.Sheet) (evaluate.Run, error) {
-	q := len(sheet.Queries)
-	queries, err := e.rows(ctx, 0, q)
-	if err != nil {
-		return nil, err
-	}
-	found := evaluate.NewRetrieval(sheet, queries, e.model.Width())
-	defer found.Close()
-	for lo := q; lo < e.result.Texts; lo += streamed {
-		rows, err := e.rows(ctx, lo, min(lo+streamed, e.result.Texts))
-		if err == nil {
-			err = found.Add(rows)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found.Run()
-}
-
-// window is how many texts have their tokens in memory at once; batches of like length are made of them.
-const window = 1024
-
-// rows returns the embeddings of slots lo to hi, [hi - lo, D], and counts their tokens. What was kept is not embedded.
-func (e *embedder) rows(ctx context.Context, lo, hi int) ([]float32, error) {
-	width := e.model.Width()
-	out := make([]float32, (hi-lo)*width)
-	for at := lo; at < hi; at += window {
-		var texts []data.Text
-		var keys []vectors.Key
-		var slots []int
-		for slot := at; slot < min(at+window, hi); slot++ {
-			t, err := e.text(slot)
-			if err != nil {
-				return nil, err
-			}
-			key := vectors.KeyOf(t.Prompt, t.Tokens)
-			if e.kept != nil && e.kept.Get(key, out[(slot-lo)*width:][:width]) {
-				e.result.Kept++
-				continue
-			}
-			texts, keys, slots = append(texts, t), append(keys, key), append(slots, slot)
-		}
-		part, err := e.model.Embed(ctx, texts)
-		if err != nil {
-			return nil, err
-		}
-		for i, slot := range slots {
-			row := part[i*width : (i+1)*width]
-			copy(out[(slot-lo)*width:], row)
-			if err := e.finite(row, slot); err != nil {
-				return nil, err
-			}
-			if e.kept != nil && !e.full {
-				if err := e.kept.Put(keys[i], row); err != nil {
-					e.Log.Warn("embeddings are not kept any more", "error", err)
-					e.full = true
-				}
-			}
-		}
-		e.progress(min(at+window, hi), e.result.Texts)
-	}
-	return out, nil
-}
-
-// text returns the tokens of a slot.
-func (e *embedder) text(slot int) (data.Text, error) {
-	text, err := e.suite.Text(slot)
-	if err != nil {
-		return data.Text{}, err
-	}
-	prompt := e.result.Query
-	limit := e.model.MaxLength
-	if q := len(e.suite.Queries); slot < q && e.query > 0 {
-		e.model.MaxLength = e.query
-	} else if slot >= q && q > 0 {
-		prompt = e.result.Document
-	}
-	t, cut := e.model.Tokenize(prompt, text)
-	e.model.MaxLength = limit
-	if cut {
-		e.result.Truncated++
-	}
-	e.result.Tokens += int64(len(t.Tokens))
-	return t, nil
-}
-
-// finite names the text whose embedding is not.
-func (e *embedder) finite(row []float32, slot int) error {
-	for _, v := range row {
-		if v-v == 0 {
-			continue
-		}
-		name := fmt.Sprintf("text %d", slot+1)
-		if q := len(e.suite.Queries); slot < q {
-			name = "query " + e.suite.Queries[slot]
-		} else if q > 0 {
-			name = "document " + e.suite.Documents[slot-q]
-		}
-		text, _ := e.suite.Text(slot)
-		return fmt.Errorf("%s: %w: %.60q", name, evaluate.ErrNonFinite, text)
-	}
-	return nil
-}
 
 // group is the mean of suites that belong together.
 type group struct {

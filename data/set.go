@@ -77,25 +77,36 @@ const CacheVariable = "COUNTERPOINT_CACHE"
 
 func uncached() bool { return os.Getenv(CacheVariable) == "off" }
 
+// CacheFolder returns where things of a kind, such as "embeddings", are kept from one process to the next; "" = nowhere,
+// as CacheVariable says.
+func CacheFolder(kind string) (string, error) {
+	if uncached() {
+		return "", nil
+	}
+	if set := os.Getenv(CacheVariable); set != "" {
+		return filepath.Join(set, kind), nil
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a folder to keep %s in: %w", kind, err)
+	}
+	return filepath.Join(user, "counterpoint", kind), nil
+}
+
 // cacheFolder returns where indexes are cached; done is called when the sources are open.
 func cacheFolder(dir string) (folder string, done func(), err error) {
 	nothing := func() {}
-	switch set := os.Getenv(CacheVariable); {
+	switch {
 	case uncached():
 		if folder, err = os.MkdirTemp("", "counterpoint-data-"); err != nil {
 			return "", nothing, fmt.Errorf("make a folder for the index of the data: %w", err)
 		}
 		return folder, func() { _ = os.RemoveAll(folder) }, nil // open files stay
-	case set != "":
-		return filepath.Join(set, "data"), nothing, nil
-	case dir != "":
+	case dir != "" && os.Getenv(CacheVariable) == "":
 		return dir, nothing, nil
 	}
-	user, err := os.UserCacheDir()
-	if err != nil {
-		return "", nothing, fmt.Errorf("find a folder for the index of the data: %w", err)
-	}
-	return filepath.Join(user, "counterpoint", "data"), nothing, nil
+	folder, err = CacheFolder("data")
+	return folder, nothing, err
 }
 
 // plan checks the order against the sources and fixes groups, schedule and shard size.

@@ -97,35 +97,19 @@ func (r *Retrieval) Run() (Run, error) {
 	for i, id := range r.sheet.Queries {
 		run[id] = found[i]
 	}
-	switch r.sheet.Exclusion {
-	case data.RemoveExcluded:
-		if len(r.sheet.Excluded) > 0 {
-			run = Cut(Exclude(run, r.sheet.Excluded), Single, depth)
-		}
-	case data.ZeroExcluded:
-		run = zeroed(run, r.sheet.Excluded)
-	}
-	return run, nil
+	return r.exclude(run), nil
 }
 
 // Close ends the threads.
 func (r *Retrieval) Close() { r.threads.Close() }
 
-// zeroed sets the scores of excluded documents to 0, which lifts them above documents with negative scores (DiffEmbed's
-// copy of mteb).
-func zeroed(run Run, excluded map[string][]string) Run {
-	for query, out := range excluded {
-		drop := map[string]bool{}
-		for _, d := range out {
-			drop[d] = true
-		}
-		for i, h := range run[query] {
-			if drop[h.Document] {
-				run[query][i].Score = 0
-			}
-		}
+// exclude does with the documents that queries exclude what the suite says.
+func (r *Retrieval) exclude(run Run) Run {
+	if len(r.sheet.Excluded) == 0 {
+		return run
 	}
-	return run
+	rule := map[string]Exclusion{data.RemoveExcluded: RemovedBeforeCut, data.ZeroExcluded: ZeroedAfterCut, data.KeepExcluded: Kept}[r.sheet.Exclusion]
+	return CutExcluding(run, r.sheet.Excluded, rule, Single, depth)
 }
 
 // pools ranks each query's own documents. A query without a pool is not in the run; documents of a pool that the corpus
@@ -137,9 +121,7 @@ func (r *Retrieval) pools() (Run, error) {
 		var rows []float32
 		listed := map[string]bool{}
 		if r.sheet.Exclusion == data.RemoveExcluded {
-			for _, id := range r.sheet.Excluded[query] {
-				listed[id] = true
-			}
+			listed = excludedSet(r.sheet.Excluded[query])
 		}
 		for _, id := range r.sheet.Pools[query] {
 			if row := r.pooled[id]; row != nil && !listed[id] { // each once, however often the pool lists it
@@ -156,8 +138,5 @@ func (r *Retrieval) pools() (Run, error) {
 		}
 		run[query] = found[0]
 	}
-	if r.sheet.Exclusion == data.ZeroExcluded {
-		run = zeroed(run, r.sheet.Excluded)
-	}
-	return run, nil
+	return r.exclude(run), nil
 }
