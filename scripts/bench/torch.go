@@ -58,7 +58,8 @@ func (o options) measure(row peerRow, steps int, v variant, extra ...string) (me
 	}
 	var m measured
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &m); err != nil {
+	last := strings.ReplaceAll(lines[len(lines)-1], "NaN", "null") // Python's JSON; an encode has no loss
+	if err := json.Unmarshal([]byte(last), &m); err != nil {
 		return m, fmt.Errorf("the peer printed %q: %w", out, err)
 	}
 	return m, nil
