@@ -129,9 +129,9 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// ledger reads the committed steps of a run's events and checks that each was committed exactly once, in order.
+// committedLedger reads the committed steps of a run's events and checks that each was committed exactly once, in order.
 // It returns the parameters' digest after the last.
-func ledger(t *testing.T, dir string, steps int64) string {
+func committedLedger(t *testing.T, dir string, steps int64) string {
 	t.Helper()
 	f, err := os.Open(filepath.Join(dir, "events.jsonl"))
 	if err != nil {
@@ -166,7 +166,7 @@ func undisturbed(t *testing.T) (digest string, took time.Duration) {
 	if !p.wait(t, 2*time.Minute) {
 		t.Fatalf("the undisturbed run ended with %v:\n%s", p.err, p.out.String())
 	}
-	return ledger(t, filepath.Join(dir, "run"), 24), time.Since(began)
+	return committedLedger(t, filepath.Join(dir, "run"), 24), time.Since(began)
 }
 
 // Kill -9 of everything at a random moment, resume: the same final digest as the undisturbed run.
@@ -211,7 +211,7 @@ func killEverything(t *testing.T, random *rand.Rand, window time.Duration) (kill
 		if !p.wait(t, 2*time.Minute) {
 			t.Fatalf("after %d kills: %v\n%s", kills, p.err, p.out.String())
 		}
-		return kills, ledger(t, filepath.Join(dir, "run"), 24)
+		return kills, committedLedger(t, filepath.Join(dir, "run"), 24)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestChaosKillWorker(t *testing.T) {
 		if !leader.wait(t, 2*time.Minute) {
 			t.Fatalf("round %d: coordinator ended with %v\n%s", round, leader.err, leader.out.String())
 		}
-		if got := ledger(t, runDir, 24); got != want {
+		if got := committedLedger(t, runDir, 24); got != want {
 			t.Errorf("round %d, w%d killed after step %d: digest %s, want %s", round, victim, at, got, want)
 		}
 		t.Logf("round %d: w%d killed after step %d, digest %.16s", round, victim, at, want)

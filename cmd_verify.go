@@ -41,7 +41,7 @@ func verifyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify CHECKPOINT...",
-		Short: "Check everything about checkpoints that can be checked, and say what was",
+		Short: "Check checkpoints, a run's ledger, a resume, or a fleet, and say what was checked",
 		Long: `Of a checkpoint, every check is listed: the manifest, each file's checksum, tensors, shapes and values, and the digests of the
 parameters, the tokenizer and the run's settings, computed again. Of a folder of checkpoints or of a run, each checkpoint is listed,
 newest first. The exit code is 1 if anything failed.`,
@@ -82,6 +82,7 @@ newest first. The exit code is 1 if anything failed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON list")
+	cmd.AddCommand(verifyLedgerCommand())
 	return cmd
 }
 

@@ -68,6 +68,8 @@ coordinator/fsm: coordinator/pack
 coordinator/plan: coordinator/fsm
 coordinator/consensus/disk:
 coordinator/consensus: coordinator/consensus/disk
+coordinator/consensus:
+coordinator/ledger: coordinator/fsm data
 coordinator/report: coordinator
 coordinator/progress: coordinator
 coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data

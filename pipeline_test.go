@@ -48,7 +48,7 @@ func stagedDigests(t *testing.T, run string) string {
 	t.Helper()
 	var out []string
 	for i, steps := range []int64{3, 5, 5, 4} {
-		out = append(out, ledger(t, filepath.Join(run, stagedStages[i]), steps))
+		out = append(out, committedLedger(t, filepath.Join(run, stagedStages[i]), steps))
 	}
 	return strings.Join(out, " ")
 }
@@ -215,5 +215,5 @@ func TestStagesStop(t *testing.T) {
 	if code, out, errs = command(t, append(args, "--resume")...); code != 0 || !strings.Contains(out, "all 4 stages are finished") {
 		t.Errorf("with --resume: exit %d\n%s%s", code, out, errs)
 	}
-	ledger(t, filepath.Join(run, "masked"), 30)
+	committedLedger(t, filepath.Join(run, "masked"), 30)
 }

@@ -37,9 +37,10 @@ type prepared struct {
 	dir         string   // of the run: Raft log, events, report
 	store       string   // of its checkpoints
 	order       data.Order
-	planned     []byte // what plan wrote, so that it measures once
-	after       string // the stage before, if what it makes is not there yet: then there is no identity
-	previous    string // what becomes of its adapter
+	planned     []byte   // what plan wrote, so that it measures once
+	after       string   // the stage before, if what it makes is not there yet: then there is no identity
+	previous    string   // what becomes of its adapter
+	sets        []string // of the command line, over the run file
 	closers     []io.Closer
 }
 
@@ -199,12 +200,16 @@ func (p *prepared) submission() (coordinator.Submission, error) {
 		return coordinator.Submission{}, err
 	}
 	c := p.config
+	share, err := coordinator.ParseShare(c.Cluster.Audit)
+	if err != nil {
+		return coordinator.Submission{}, fmt.Errorf("cluster.audit: %w", err)
+	}
 	return coordinator.Submission{
 		Name: c.Name, Identity: digest, Identify: settings, Spec: spec,
 		Folder: p.store, Model: c.Model.Path, Adapters: adapterFolders(c.Model), Steps: c.Train.Steps,
 		Settings: fsm.Settings{
 			CheckpointEvery: c.Checkpoint.Every, Keep: c.Checkpoint.Keep, Best: c.Checkpoint.Best,
-			EvaluateEvery: c.Evaluate.Every, EvaluateStart: c.Evaluate.Before, Mixed: c.Cluster.Mixed,
+			EvaluateEvery: c.Evaluate.Every, EvaluateStart: c.Evaluate.Before, Mixed: c.Cluster.Mixed, Audit: share,
 		},
 	}, nil
 }

@@ -63,7 +63,11 @@ func (p *prepared) keepPlan(file string) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"plan.txt": p.planned, "run.yaml": text, "identity.txt": []byte(digest)} {
+	from, err := p.origin(file)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"plan.txt": p.planned, "run.yaml": text, "identity.txt": []byte(digest), originName: from} {
 		if content == nil {
 			continue
 		}

@@ -42,7 +42,7 @@ func TestChaosStop(t *testing.T) {
 			t.Fatalf("%s, undisturbed: %v\n%s", loss, p.err, p.out.String())
 		}
 		took := time.Since(began)
-		want := ledger(t, filepath.Join(plain, "run"), 24)
+		want := committedLedger(t, filepath.Join(plain, "run"), 24)
 		events, err := os.ReadFile(filepath.Join(plain, "run", "events.jsonl"))
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestChaosStop(t *testing.T) {
 					break
 				}
 			}
-			if got := ledger(t, filepath.Join(dir, "run"), 24); got != want {
+			if got := committedLedger(t, filepath.Join(dir, "run"), 24); got != want {
 				t.Errorf("%s, round %d, %d stops: digest %s, want %s", loss, round, stops, got, want)
 			}
 		}

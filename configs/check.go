@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
 )
@@ -45,6 +46,9 @@ func check(c *Config, m *merger) []Error {
 	}
 	if b := c.Checkpoint.Best; b != "" && !metric.MatchString(b) {
 		fail("checkpoint.best", "found %q; allowed: ndcg@k, mrr@k, recall@k, success@k, map, r@1, p-mrr, cosine_spearman, accuracy, f1, v_measure, max_ap, main_score, with k a number, such as ndcg@10", b)
+	}
+	if _, err := coordinator.ParseShare(c.Cluster.Audit); err != nil {
+		fail("cluster.audit", "%v", err)
 	}
 	if l := c.Model.LoRA; l != nil {
 		for _, t := range l.Targets {

@@ -100,7 +100,11 @@ func (b *batches) shape(w plan.Work) plan.Shape {
 	case len(k.header.Tokens) == 0:
 		return plan.Shape{Err: fmt.Sprintf("the batch of step %d, suite %d has no texts", w.Step, w.Suite)}
 	}
-	return plan.Shape{Tokens: k.header.Tokens, Gather: w.Kind == fsm.Evaluate || k.header.Queries > 0}
+	shape := plan.Shape{Tokens: k.header.Tokens, Gather: w.Kind == fsm.Evaluate || k.header.Queries > 0}
+	if w.Kind == fsm.Train {
+		shape.Digest = data.DigestBatch(&k.header, k.shards)
+	}
+	return shape
 }
 
 // pick returns shards by index.

@@ -131,6 +131,9 @@ func (l *leader) report(q *wire.Report) *wire.Verdict {
 		rep.Rows = l.batches.describe(plan.Work{Kind: run.Round.Kind, Step: run.Round.Step, Suite: run.Round.Suite}, q.Shard)
 	}
 	phase := plan.Phase(q.Phase)
+	if phase == plan.Second {
+		return &wire.Verdict{Accepted: l.seen.Check(s, q.Round, q.Attempt, q.Shard, q.Worker, q.Digest)}
+	}
 	if phase == plan.Embed && run != nil && l.seen.Round == q.Round && q.Shard >= 0 && q.Shard < len(l.seen.Embedded) {
 		if old := l.seen.Embedded[q.Shard]; old != nil && old.Digest != "" && q.Digest != "" && old.Digest != q.Digest {
 			l.watch.warn(run, q.Worker, fmt.Sprintf("shard %d of round %d: embeddings of %s and %s differ (%s, %s)", q.Shard, q.Round, old.Worker, q.Worker, old.Digest, q.Digest))

@@ -41,6 +41,11 @@ func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
 	if seen.Round == r.Number {
 		out.Embedded = spans(seen.EmbeddedRanges())
 	}
+	if out.Audited = plan.Audited(run); len(out.Audited) > 0 && (r.Closing == nil || r.Closing.Withdrawn) {
+		for _, a := range plan.Audits(s, run, seen) {
+			out.Audits = append(out.Audits, wire.Audit{Shard: a.Shard, Worker: a.Worker})
+		}
+	}
 	if k := r.Closing; k != nil && !k.Withdrawn {
 		out.Closing = &wire.Closing{Number: k.Number, Complete: k.Complete, Maxima: k.Maxima, Loss: k.Loss}
 		for _, c := range k.Cover {

@@ -18,6 +18,7 @@ type Phase uint8
 const (
 	Embed    Phase = iota + 1 // phase A: embeddings only
 	Backward                  // phase C: gradients
+	Audit                     // phase C of a shard that another worker has in its sum, to compare the two
 )
 
 var (
@@ -39,6 +40,7 @@ type Done struct {
 	Loss      float64   // the shard's part of a language-model loss; 0 for InfoNCE, whose loss every worker knows
 	Tokens    int
 	Seconds   float64
+	Digest    string // of the rounded gradient, where Auditor asks for it
 }
 
 // Attempt says how a step's gradients are rounded: the committed maxima it starts from, and which try it is.
@@ -54,6 +56,13 @@ type Closing struct {
 	Shards []int     // the shards whose sum this worker contributes, ascending; may be empty
 	Maxima []float32 // [tensors] committed with the closing: the largest |g| of any worker's shard
 	Loss   float64   // language-model objectives: every shard's Done.Loss, added in the order of shards
+}
+
+// Auditor is a Fleet in which some gradients are computed by two workers and compared.
+type Auditor interface {
+	// Audit says of a shard that Leased yields for Backward whether its Done is to carry Digest, and whether it is
+	// computed for that alone: then it is another worker's, and is not added to the sum.
+	Audit(shard int) (digest, only bool)
 }
 
 // Fleet is what a step needs from the other workers. The worker's agent implements it over NATS and TCP; Solo

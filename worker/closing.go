@@ -14,6 +14,9 @@ import (
 
 // Done implements trainer.Fleet. It asks until a leader answers.
 func (f *fleet) Done(ctx context.Context, done trainer.Done) (bool, error) {
+	if f.checked(done) {
+		return false, ctx.Err()
+	}
 	f.mu.Lock()
 	attempt, phase := f.attempt, trainer.Backward
 	if _, ok := f.begun[work{phase, done.Shard}]; !ok && done.NonFinite {
@@ -26,7 +29,7 @@ func (f *fleet) Done(ctx context.Context, done trainer.Done) (bool, error) {
 	accepted, err := f.ledger.settle(ctx, wire.Report{
 		Phase: uint8(phase), Attempt: attempt, Shard: done.Shard, Maxima: done.Maxima, NonFinite: done.NonFinite,
 		Overflow: done.Overflow || f.exceeds(done.Maxima), Loss: done.Loss, Tokens: done.Tokens, Seconds: done.Seconds,
-		Epoch: f.epochOf(phase, done.Shard),
+		Epoch: f.epochOf(phase, done.Shard), Digest: done.Digest,
 	})
 	if err == nil && !accepted {
 		f.mu.Lock()

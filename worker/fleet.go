@@ -34,6 +34,7 @@ type fleet struct {
 	begun   map[work]int64 // shards that the trainer was given, and under which lease epoch
 	refused map[work]refusal
 	closed  int32 // number of the closing that Reduce succeeded under
+	audit   int   // the shard that the trainer computes for its digest alone; -1 = none
 }
 
 // refusal is the lease epoch under which a report was refused. The shard is begun again under a newer lease, or when
@@ -54,7 +55,7 @@ var _ trainer.Fleet = (*fleet)(nil)
 func newFleet(s *session, j *job, r *wire.Round, header data.Header) *fleet {
 	return &fleet{
 		session: s, j: j, number: r.Number, kind: r.Kind, step: r.Step, suite: r.Suite, header: header, attempt: r.Attempt,
-		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]refusal{},
+		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]refusal{}, audit: -1,
 	}
 }
 
@@ -109,9 +110,10 @@ func (f *fleet) enter(r *wire.Round) {
 		return
 	}
 	f.attempt = r.Attempt
-	maps.DeleteFunc(f.begun, func(w work, _ int64) bool { return w.phase == trainer.Backward })
+	maps.DeleteFunc(f.begun, func(w work, _ int64) bool { return w.phase == trainer.Backward || w.phase == trainer.Audit })
 	maps.DeleteFunc(f.refused, func(w work, _ refusal) bool { return w.phase == trainer.Backward })
 	f.ledger.forget(trainer.Backward)
+	f.ledger.forget(trainer.Audit)
 }
 
 // Leased implements trainer.Fleet. The shards after the one yielded are fetched while the trainer computes.
@@ -129,6 +131,16 @@ func (f *fleet) Leased(ctx context.Context, phase trainer.Phase) iter.Seq2[*data
 				if err == nil {
 					f.j.shelf.ahead(ctx, f.request(), next[1:], f.header.Tokens)
 					f.begin(r, phase, next[0])
+				}
+				if !yield(shard, err) || err != nil {
+					return
+				}
+				continue
+			}
+			if second := f.second(r, phase); second >= 0 {
+				shard, err := f.j.shelf.shard(ctx, f.request(), []int{second}, f.header.Tokens)
+				if err == nil {
+					f.auditing(second)
 				}
 				if !yield(shard, err) || err != nil {
 					return

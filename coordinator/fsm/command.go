@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"reflect"
 	"time"
 
@@ -22,8 +23,15 @@ var ErrRejected = errors.New("command rejected")
 // ErrUnknown marks an entry that this build cannot read: of a newer version, or damaged. A node must stop at it.
 var ErrUnknown = errors.New("entry not understood by this build")
 
-// entryVersion is the first byte of every entry.
-const entryVersion = 1
+// entryVersion is the first byte of every entry. Version 2 has a checksum after it, so that a changed bit on a disk is
+// seen when the entry is read and not taken for another decision; entries of version 1 are read without.
+const (
+	entryVersion = 2
+	entryPlain   = 1
+)
+
+// castagnoli is the polynomial of the checksum: the one that processors compute.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ignorable is the bit of a command's code that lets builds which do not know it go on without it.
 const ignorable = 0x80
@@ -89,16 +97,27 @@ func (e *Entry) Marshal() []byte {
 		}
 		v.Body = append(v.Body, pack.Append([]byte{code}, c))
 	}
-	return pack.Append([]byte{entryVersion}, v)
+	b := pack.Append([]byte{entryVersion, 0, 0, 0, 0}, v)
+	binary.LittleEndian.PutUint32(b[1:], crc32.Checksum(b[5:], castagnoli))
+	return b
 }
 
 // ParseEntry reads an entry. Errors wrap ErrUnknown.
 func ParseEntry(b []byte) (*Entry, error) {
-	if len(b) == 0 || b[0] != entryVersion {
+	var body []byte
+	switch {
+	case len(b) > 5 && b[0] == entryVersion:
+		body = b[5:]
+		if want, got := binary.LittleEndian.Uint32(b[1:]), crc32.Checksum(body, castagnoli); got != want {
+			return nil, fmt.Errorf("entry of %d bytes is damaged: its checksum is %08x, its content's is %08x: %w", len(b), want, got, ErrUnknown)
+		}
+	case len(b) > 1 && b[0] == entryPlain:
+		body = b[1:]
+	default:
 		return nil, fmt.Errorf("entry of %d bytes, version %v: %w", len(b), b[:min(1, len(b))], ErrUnknown)
 	}
 	var v envelope
-	if err := pack.Unmarshal(b[1:], &v); err != nil {
+	if err := pack.Unmarshal(body, &v); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	e := &Entry{Key: v.Key, Time: v.Time}

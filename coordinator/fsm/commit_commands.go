@@ -32,7 +32,7 @@ func (c *Commit) apply(s *State) error {
 	} else {
 		r.Ledger = r.Ledger.with(Record{
 			Gradient: c.Gradient, Parameters: c.Parameters, Round: c.Round, Shards: r.Round.Shards, Attempt: c.Attempt,
-			Closing: k.Number, Loss: c.Loss, Norm: c.Norm, Rate: c.Rate, Tokens: k.Tokens, At: s.Now,
+			Closing: k.Number, Loss: c.Loss, Norm: c.Norm, Rate: c.Rate, Tokens: k.Tokens, At: s.Now, Batch: r.Round.Batch,
 		})
 	}
 	r.Cursor, r.Maxima, r.Round = c.Step+1, k.Maxima, nil

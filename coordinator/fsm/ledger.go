@@ -15,6 +15,7 @@ type Record struct {
 	Rate       float64
 	Tokens     int64
 	At         time.Time
+	Batch      string // digest of the batch that was served (data.DigestBatch); "" before builds that say it
 }
 
 // ledgerBlock is how many records are copied at most when a state changes.

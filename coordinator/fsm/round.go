@@ -31,6 +31,7 @@ type Round struct {
 	Retried  time.Time // when the attempt began
 	Scoring  time.Time // when the scorer was named
 	LeasedAt time.Time // when leases last changed
+	Batch    string    // digest of the batch that is served; "" of an evaluation
 }
 
 // Range is the shards [Lo, Hi).

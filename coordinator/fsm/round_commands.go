@@ -12,6 +12,7 @@ type Open struct {
 	Shards int
 	Gather bool    // embeddings of all shards are gathered before the backward pass
 	Leases []Lease // Epoch and At are set by Apply
+	Batch  string  // digest of the batch that is served
 }
 
 func (c *Open) apply(s *State) error {
@@ -29,7 +30,7 @@ func (c *Open) apply(s *State) error {
 	case c.Kind == Evaluate && (c.Suite < 0 || c.Suite >= len(r.Settings.Suites)):
 		return reject("evaluate suite %d of %d", c.Suite, len(r.Settings.Suites))
 	}
-	r.Round = &Round{Number: c.Number, Kind: c.Kind, Step: c.Step, Suite: c.Suite, Shards: c.Shards, Gather: c.Gather || c.Kind == Evaluate, Opened: s.Now, Retried: s.Now}
+	r.Round = &Round{Number: c.Number, Kind: c.Kind, Step: c.Step, Suite: c.Suite, Shards: c.Shards, Gather: c.Gather || c.Kind == Evaluate, Opened: s.Now, Retried: s.Now, Batch: c.Batch}
 	if c.Kind == Train {
 		r.Round.Maxima = r.Maxima
 	}

@@ -65,7 +65,8 @@ type Settings struct {
 	EvaluateEvery   int64  // steps; 0 = only at the end
 	EvaluateStart   bool   // also before step 0
 	Suites          []string
-	Mixed           bool // several numerics ids allowed
+	Mixed           bool    // several numerics ids allowed
+	Audit           float64 // share of the shards whose gradients two workers compute and compare
 }
 
 // Run is one training run.

@@ -94,7 +94,7 @@ func (p *planner) between() {
 	}
 	p.do(&fsm.Open{
 		Run: r.ID, Number: r.Rounds + 1, Kind: next.Kind, Step: next.Step, Suite: next.Suite, Shards: len(shards), Gather: shape.Gather,
-		Leases: p.share(shards, shape.Tokens, workers),
+		Leases: p.share(shards, shape.Tokens, workers), Batch: shape.Digest,
 	})
 }
 

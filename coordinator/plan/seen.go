@@ -23,6 +23,7 @@ type Seen struct {
 	Embedded []*Report          // [shards] nil = not yet
 	Backward []*Report          // [shards]
 	Applied  map[string]Applied // by worker
+	Checks   map[int][]Check    // by audited shard: its gradient as others computed it
 	Scored   *Scored
 
 	Saved    *Saved // answer to the run's Save
@@ -86,6 +87,7 @@ type Work struct {
 type Shape struct {
 	Tokens []int32 // [shards]
 	Gather bool    // a contrastive step: embeddings first
+	Digest string  // of the batch, for the ledger
 	Err    string  // why it cannot be done
 }
 
@@ -96,6 +98,7 @@ type Phase uint8
 const (
 	Embed    Phase = 1
 	Backward Phase = 2
+	Second   Phase = 3 // a gradient that was computed again, to compare it
 )
 
 // fits returns what was seen of the round in flight, or nothing when it is of another.
@@ -132,7 +135,7 @@ func (v *Seen) Turn(r *fsm.Round) {
 		return
 	}
 	if r != nil {
-		v.Attempt, v.Backward, v.Applied = r.Attempt, make([]*Report, r.Shards), map[string]Applied{}
+		v.Attempt, v.Backward, v.Applied, v.Checks = r.Attempt, make([]*Report, r.Shards), map[string]Applied{}, nil
 	}
 }
 

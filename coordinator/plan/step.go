@@ -28,7 +28,7 @@ func (p *planner) step() {
 	}
 	p.adopt(func(shard int) bool { return true })
 	if p.done() {
-		if p.overflow() {
+		if p.audit() || p.overflow() {
 			return
 		}
 		p.close(nil)

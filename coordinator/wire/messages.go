@@ -111,6 +111,11 @@ type Round struct {
 	// spec): for members that are Behind and have no Peer.
 	Resume string
 	Load   bool // members without a Peer load Resume now; false: they wait, a peer may turn up
+
+	// Audited are the shards of a training round whose backward reports carry the digest of their rounded gradient, and
+	// Audits the second computations that are wanted now: of the same gradient, for its digest alone.
+	Audited []int32
+	Audits  []Audit
 }
 
 // Term numbers the leader's reign. A new leader has no reports: when the term changes, workers send again the
@@ -129,6 +134,13 @@ const (
 	Cancelled RunState = "cancelled"
 	Finished  RunState = "finished"
 )
+
+// Audit asks Worker to compute the gradient of Shard again. It reports the digest under phase trainer.Audit, and adds the
+// gradient to nothing.
+type Audit struct {
+	Shard  int
+	Worker string
+}
 
 // Member is a worker of the round.
 type Member struct {
@@ -265,7 +277,7 @@ type Report struct {
 	Loss      float64 // the shard's part of a language-model loss
 	Tokens    int
 	Seconds   float64
-	Digest    string // Embed: digest of the rows, compared when a shard is embedded twice
+	Digest    string // Embed: digest of the rows, compared when a shard is embedded twice. Backward of an audited shard, and Audit: of its rounded gradient
 }
 
 // Verdict answers Report, Applied, Scored and Saved. Accepted is false when the lease is gone or another report came

@@ -4,8 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"math"
 	"math/bits"
+	"sync"
 	"unsafe"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 )
 
 // Leaf hashes the values of one block of a tree hash: four lanes of 64 bits, XXH64's rounds (Collet). It is made to
@@ -67,6 +71,26 @@ func (s *Sum) Digest(run func(n int, body func(i int))) string {
 	return s.Root(leaves)
 }
 
+// DigestOf returns the digest that the sum of g alone has, without making one: of the values as Quantise rounds them.
+func DigestOf(g []float32, o Offsets, exponents []int32, run func(n int, body func(i int))) string {
+	if run == nil {
+		run = serial
+	}
+	leaves := make([]Leaf, (len(g)+Block-1)/Block)
+	scratch := sync.Pool{New: func() any { return &[Block]int64{} }}
+	run(len(leaves), func(i int) {
+		lo, hi := i*Block, min((i+1)*Block, len(g))
+		values := scratch.Get().(*[Block]int64)
+		defer scratch.Put(values)
+		clear(values[:hi-lo])
+		o.Pieces(lo, hi, func(t, a, b int) {
+			simd.Quantise(values[a-lo:b-lo], g[a:b], math.Ldexp(1, int(exponents[t])))
+		})
+		leaves[i].Write(Bytes(values[:hi-lo]))
+	})
+	return (&Sum{Exponents: exponents}).root(leaves, len(g))
+}
+
 // Leaf is the hash of block i of the values.
 func (s *Sum) Leaf(i int) (l Leaf) {
 	l.Write(Bytes(s.Values[i*Block : min((i+1)*Block, len(s.Values))]))
@@ -74,8 +98,10 @@ func (s *Sum) Leaf(i int) (l Leaf) {
 }
 
 // Root is the digest of the leaves of all blocks.
-func (s *Sum) Root(leaves []Leaf) string {
-	before := []uint64{uint64(len(s.Exponents)), uint64(len(s.Values))}
+func (s *Sum) Root(leaves []Leaf) string { return s.root(leaves, len(s.Values)) }
+
+func (s *Sum) root(leaves []Leaf, size int) string {
+	before := []uint64{uint64(len(s.Exponents)), uint64(size)}
 	for _, e := range s.Exponents {
 		before = append(before, uint64(e))
 	}
