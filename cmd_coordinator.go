@@ -39,7 +39,7 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 				return err
 			}
 			config.Log.Dir = dir
-			c := &coordination{cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets)}
+			c := &coordination{cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets), sets: sets}
 			if c.listen == "" {
 				c.listen = "127.0.0.1:4222"
 			}
@@ -77,6 +77,7 @@ type coordination struct {
 	told   bool
 	resume bool
 	json   bool
+	sets   []string // of the command line
 }
 
 // lead leads one run for the workers that join.
@@ -97,6 +98,7 @@ func (c *coordination) lead(config *configs.Config) (coordinator.Outcome, *repor
 	if c.json {
 		lines = progress.JSON(out)
 	}
+	p.sets = c.sets
 	view := p.keep(lines, c.file, log)
 	defer view.Close()
 	outcome, err = p.lead(c.ctx, launch{listen: c.listen, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started})

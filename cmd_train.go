@@ -49,7 +49,7 @@ With cluster.listen set, more workers may join over the network.`,
 					return err
 				}
 			}
-			o := trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, again: commandLine("train", args[0], "", sets), notices: &notices{w: cmd.ErrOrStderr()}}
+			o := trainOptions{dryRun: dryRun, resume: resume, json: asJSON, quiet: quiet, again: commandLine("train", args[0], "", sets), sets: sets, notices: &notices{w: cmd.ErrOrStderr()}}
 			ctx, drain := interrupts(cmd.Context(), o.notices, "\n"+stopping, atOnce+o.again)
 			o.drain = drain
 			return train(ctx, cmd, config, args[0], o)
@@ -72,6 +72,7 @@ type trainOptions struct {
 	title                       string   // of the progress bar; "" = the run's name
 	again                       string   // the command that resumes the run
 	notices                     *notices // what interrupts says
+	sets                        []string // of the command line
 }
 
 // train prepares and runs one run file in this process, or its stages.
@@ -118,6 +119,7 @@ func trainOnce(ctx context.Context, cmd *cobra.Command, config *configs.Config, 
 		}
 		fmt.Fprintln(shown)
 	}
+	p.sets = o.sets
 	view := p.keep(chooseView(out, config, o), file, log)
 	if w, ok := view.View.(io.Writer); ok {
 		o.notices.to(w)
