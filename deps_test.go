@@ -68,7 +68,6 @@ coordinator/fsm: coordinator/pack
 coordinator/plan: coordinator/fsm
 coordinator/consensus/disk:
 coordinator/consensus: coordinator/consensus/disk
-coordinator/consensus:
 coordinator/ledger: coordinator/fsm data
 coordinator/report: coordinator
 coordinator/progress: coordinator

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftwal "github.com/hashicorp/raft-wal"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus/disk"
 )
 
 // Past is what a folder holds of a log, for those who only look: the folder may be in use, and nothing in it is changed.
@@ -22,8 +23,9 @@ type Past struct {
 	Snapshots   []Snapshot // newest first, as far as they can be read
 	Damaged     []string   // snapshots that cannot, and why
 
-	wal  *raftwal.WAL
-	copy string
+	log   raft.LogStore
+	close func() error
+	copy  string
 }
 
 // Snapshot is what a machine was after the entry of that index.
@@ -36,73 +38,47 @@ type Snapshot struct {
 // OpenPast reads a node's folder (Options.Dir). A log in use is copied while it grows: what is copied ends with some entry,
 // and the newest entries of a group may not be committed yet.
 func OpenPast(dir string) (*Past, error) {
-	from := filepath.Join(dir, "log")
-	if _, err := os.Stat(from); err != nil {
-		return nil, fmt.Errorf("%s holds no log of a coordinator: %w", dir, err)
-	}
 	var err error
 	for range 5 { // a segment may end or go between two reads
 		p := &Past{}
-		if err = p.open(dir, from); err == nil {
+		if err = p.open(dir); err == nil {
 			return p, nil
 		}
 		err = errors.Join(err, p.Close())
+		if errors.Is(err, errNoLog) {
+			break
+		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return nil, fmt.Errorf("read the log in %s: %w", from, err)
+	return nil, fmt.Errorf("read the log in %s: %w", dir, err)
 }
 
-func (p *Past) open(dir, from string) (err error) {
+var errNoLog = errors.New("the folder holds no log of a coordinator")
+
+func (p *Past) open(dir string) (err error) {
 	if p.copy, err = os.MkdirTemp("", "counterpoint-log-"); err != nil {
 		return err
 	}
-	if err := copyLog(p.copy, from); err != nil {
+	store, err := copyStore(p.copy, dir)
+	if err != nil {
 		return err
 	}
-	quiet := newLogger(slog.New(slog.DiscardHandler))
-	if p.wal, err = raftwal.Open(p.copy, raftwal.WithLogger(quiet)); err != nil {
+	stores, err := disk.Folder{Dir: p.copy, Store: store}.Open(newLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
 		return err
 	}
-	if p.First, err = p.wal.FirstIndex(); err != nil {
+	p.log, p.close = stores.Log, stores.Close
+	if p.First, err = p.log.FirstIndex(); err != nil {
 		return err
 	}
-	if p.Last, err = p.wal.LastIndex(); err != nil {
+	if p.Last, err = p.log.LastIndex(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "snapshots")); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return p.snapshots(dir)
+	return p.snapshots(stores.Snapshots)
 }
 
-// snapshots reads those of a copy: the store itself would make its folder and tidy it.
-func (p *Past) snapshots(dir string) error {
-	copied := filepath.Join(p.copy, "copy")
-	names, err := os.ReadDir(filepath.Join(dir, "snapshots"))
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if !n.IsDir() || filepath.Ext(n.Name()) == ".tmp" {
-			continue
-		}
-		to := filepath.Join(copied, "snapshots", n.Name())
-		if err := os.MkdirAll(to, 0o755); err != nil {
-			return err
-		}
-		for _, name := range []string{"meta.json", "state.bin"} {
-			if err := copyFile(filepath.Join(to, name), filepath.Join(dir, "snapshots", n.Name(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	if err := os.MkdirAll(copied, 0o755); err != nil {
-		return err
-	}
-	store, err := raft.NewFileSnapshotStoreWithLogger(copied, 1<<20, newLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		return err
-	}
+// snapshots reads those that can be read; of a damaged one it says why.
+func (p *Past) snapshots(store raft.SnapshotStore) error {
 	metas, err := store.List()
 	if err != nil {
 		return err
@@ -122,8 +98,12 @@ func (p *Past) snapshots(dir string) error {
 		}
 		p.Snapshots = append(p.Snapshots, Snapshot{ID: m.ID, Index: m.Index, Term: m.Term, Content: b})
 	}
+	names, err := os.ReadDir(filepath.Join(p.copy, "snapshots"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	for _, n := range names {
-		if n.IsDir() && filepath.Ext(n.Name()) != ".tmp" && !listed[n.Name()] {
+		if n.IsDir() && filepath.Ext(n.Name()) != ".tmp" && !listed[n.Name()] && len(metas) < disk.Keep {
 			p.Damaged = append(p.Damaged, fmt.Sprintf("snapshot %s: its meta.json cannot be read", n.Name()))
 		}
 	}
@@ -141,7 +121,7 @@ func (p *Past) Entries(from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for i := max(from, p.First, 1); i <= p.Last; i++ {
 			var l raft.Log
-			if err := p.wal.GetLog(i, &l); err != nil {
+			if err := p.log.GetLog(i, &l); err != nil {
 				yield(Entry{Index: i}, fmt.Errorf("read entry %d of the log: %w", i, err))
 				return
 			}
@@ -155,8 +135,8 @@ func (p *Past) Entries(from uint64) iter.Seq2[Entry, error] {
 // Close removes the copy.
 func (p *Past) Close() error {
 	var errs []error
-	if p.wal != nil {
-		errs = append(errs, p.wal.Close())
+	if p.close != nil {
+		errs = append(errs, p.close())
 	}
 	if p.copy != "" {
 		errs = append(errs, os.RemoveAll(p.copy))
@@ -164,21 +144,53 @@ func (p *Past) Close() error {
 	return errors.Join(errs...)
 }
 
-// copyLog copies a log folder: what says which segments there are first, so that those are there later, or gone, which is
-// an error and tried again.
-func copyLog(to, from string) error {
+// copyStore copies a folder's log and snapshots, and says of which kind the log is.
+func copyStore(to, from string) (store string, err error) {
+	store = disk.WAL
+	if _, err := os.Stat(filepath.Join(from, "log.bolt")); err == nil {
+		store = disk.Bolt
+		if err := copyFile(filepath.Join(to, "log.bolt"), filepath.Join(from, "log.bolt")); err != nil {
+			return store, err
+		}
+	} else if _, err := os.Stat(filepath.Join(from, "log")); err != nil {
+		return store, errNoLog
+	} else if err := copyFolder(filepath.Join(to, "log"), filepath.Join(from, "log")); err != nil {
+		return store, err
+	}
+	names, err := os.ReadDir(filepath.Join(from, "snapshots"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return store, err
+	}
+	for _, n := range names {
+		if !n.IsDir() || filepath.Ext(n.Name()) == ".tmp" {
+			continue
+		}
+		if err := copyFolder(filepath.Join(to, "snapshots", n.Name()), filepath.Join(from, "snapshots", n.Name())); err != nil {
+			return store, err
+		}
+	}
+	return store, nil
+}
+
+// copyFolder copies the files of a folder: what says which segments there are first, so that those are there later, or
+// gone, which is an error and tried again.
+func copyFolder(to, from string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
 	names, err := os.ReadDir(from)
 	if err != nil {
 		return err
 	}
+	database := func(e os.DirEntry) bool { return filepath.Ext(e.Name()) == ".db" }
 	slices.SortStableFunc(names, func(a, b os.DirEntry) int {
-		if a, b := filepath.Ext(a.Name()) == ".db", filepath.Ext(b.Name()) == ".db"; a != b {
-			if a {
-				return -1
-			}
-			return 1
+		switch {
+		case database(a) == database(b):
+			return 0
+		case database(a):
+			return -1
 		}
-		return 0
+		return 1
 	})
 	for _, n := range names {
 		if n.Type().IsRegular() {

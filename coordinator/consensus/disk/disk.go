@@ -27,8 +27,8 @@ type Disk interface {
 	Open(log hclog.Logger) (*Stores, error)
 }
 
-// keep is how many snapshots stay: a newest one that cannot be read falls back to the one before.
-const keep = 2
+// Keep is how many snapshots stay: a newest one that cannot be read falls back to the one before.
+const Keep = 2
 
 // segmentSize is the size of a file of the log, in bytes. A segment is allocated whole: 8 MiB holds about 20,000 steps.
 const segmentSize = 8 << 20
@@ -75,7 +75,7 @@ func (f Folder) Open(log hclog.Logger) (_ *Stores, err error) {
 	default:
 		return nil, fmt.Errorf("store %q: %q and %q are allowed", f.Store, WAL, Bolt)
 	}
-	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(f.Dir, keep, log); err != nil {
+	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(f.Dir, Keep, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), s.Close())
 	}
 	return s, nil

@@ -130,7 +130,7 @@ func (s *memorySink) Close() error {
 			}
 			return int(int64(b.meta.Index) - int64(a.meta.Index))
 		})
-		m.snapshots = m.snapshots[:min(len(m.snapshots), keep)]
+		m.snapshots = m.snapshots[:min(len(m.snapshots), Keep)]
 		return nil
 	})
 }
