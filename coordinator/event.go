@@ -28,6 +28,7 @@ const (
 // Event is something that happened to a run, for progress views and reports. events.jsonl in the run's folder has
 // one a line.
 type Event struct {
+	ID         int64              `json:"id,omitempty"` // strictly increasing, across leaders
 	Time       time.Time          `json:"time"`
 	Kind       string             `json:"kind"`
 	Run        string             `json:"run,omitempty"`

@@ -13,6 +13,7 @@ import (
 type journal struct {
 	file *os.File
 	tell func(Event)
+	heed func(e *Event, json []byte) // told of each event's JSON, whether or not it could be written; may be nil
 	log  *slog.Logger
 	full bool // the last line could not be written
 	torn bool // the file may end within a line
@@ -44,6 +45,9 @@ func (j *journal) add(e Event) {
 	}
 	finite(&e)
 	b, err := json.Marshal(e)
+	if err == nil && j.heed != nil {
+		j.heed(&e, b)
+	}
 	if err == nil {
 		line := append(b, '\n')
 		if j.torn {

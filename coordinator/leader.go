@@ -44,7 +44,7 @@ func newLeader(n *Node, term uint64) *leader {
 			Timers: n.timers, Since: now, Alone: n.o.Alone, Workers: map[string]*plan.Worker{},
 			Shapes: map[plan.Work]plan.Shape{}, Verified: map[string]string{},
 		},
-		watch: observer{journal: n.journal, log: n.o.Log},
+		watch: observer{journal: n.journal, log: n.o.Log, next: int64(term)<<32 | 1},
 	}
 	if l.seen.Wait = now; !n.o.Alone {
 		l.seen.Wait = now.Add(n.timers.Grace)

@@ -38,6 +38,7 @@ type Node struct {
 	files   *files
 	journal *journal
 	lines   lines
+	history history
 
 	inbox chan func(*leader) // what the leader's loop is to do next
 
@@ -72,6 +73,9 @@ func Open(o Options) (_ *Node, err error) {
 	}, n.machine); err != nil {
 		return n, err
 	}
+	if err := n.history.load(filepath.Join(o.Dir, "events.jsonl")); err != nil {
+		o.Log.Warn("events of earlier lives not read; the API will lack them", "error", err)
+	}
 	if n.journal, err = openJournal(filepath.Join(o.Dir, "events.jsonl"), o.Events, o.Log); err != nil {
 		return n, err
 	}
@@ -84,7 +88,11 @@ func Open(o Options) (_ *Node, err error) {
 		return n, err
 	}
 	n.o.Log = slog.New(bus.NewLogHandler(n.conn, "coordinator", o.Log.Handler()))
+	n.journal.heed = n.publishEvent
 	if _, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add); err != nil {
+		return n, err
+	}
+	if _, err = bus.Subscribe(n.conn, wire.EventSubject, func(e *wire.RunEvent) { n.history.add(*e) }); err != nil {
 		return n, err
 	}
 	return n, n.conn.Flush(n.closing) // from here on no line of a worker that connects is lost
@@ -137,6 +145,15 @@ func (n *Node) Run(ctx context.Context) (Outcome, error) {
 			return n.outcome(), err // a log that takes no entries, a full disk for example, ends this life
 		}
 		n.o.Log.Warn("leadership lost", "term", term, "error", err)
+	}
+}
+
+// publishEvent keeps an event and tells the other coordinators and whoever follows the run.
+func (n *Node) publishEvent(e *Event, json []byte) {
+	told := wire.RunEvent{ID: e.ID, Run: e.Run, JSON: json}
+	n.history.add(told)
+	if err := n.conn.Publish(wire.EventSubject, &told); err != nil && !errors.Is(err, bus.ErrClosed) {
+		n.o.Log.Debug("event not published", "error", err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type observer struct {
 	journal    *journal
 	log        *slog.Logger
+	next       int64      // id of the next event
 	wrote      float64    // seconds that the newest checkpoint took to write
 	recoveries []Recovery // losses that no commit has followed yet
 }
@@ -79,6 +80,8 @@ func (o *observer) observe(before, after *fsm.State, commands []fsm.Command, hea
 
 // tell logs an event and passes it on.
 func (o *observer) tell(e Event) {
+	e.ID = o.next
+	o.next++
 	switch e.Kind {
 	case StepCommitted:
 		o.log.Debug("step committed", "step", e.Step, "loss", e.Loss, "workers", e.Workers)
@@ -89,7 +92,7 @@ func (o *observer) tell(e Event) {
 		if damaged || e.Kind == WorkerLost && !drained || e.Kind == CheckpointFailed || e.Kind == Warning {
 			level = slog.LevelWarn
 		}
-		fields := []any{"step", e.Step}
+		fields := []any{"run", e.Run, "step", e.Step}
 		for _, f := range [][2]string{{"worker", e.Worker}, {"state", e.State}, {"suite", e.Suite}, {"path", e.Path}, {"reason", e.Reason}} {
 			if f[1] != "" {
 				fields = append(fields, f[0], f[1])

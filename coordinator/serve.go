@@ -47,6 +47,7 @@ func (l *leader) serve() (stop func(), err error) {
 		return &wire.StatusReply{JSON: b}
 	}))
 
+	add(bus.Serve(l.conn, wire.EventsSubject, queue, func(q *wire.EventsRequest, reply func(*wire.EventsReply)) { reply(l.history.after(q)) }))
 	add(bus.Serve(l.conn, wire.LogsSubject, queue, func(q *wire.LogsRequest, reply func(*wire.LogsReply)) {
 		reply(&wire.LogsReply{Lines: l.lines.newest(q.Lines)})
 	}))

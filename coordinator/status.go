@@ -28,7 +28,8 @@ type Status struct {
 	Checkpoints []CheckpointStatus `json:"checkpoints,omitempty"`
 	Evaluations []EvaluationStatus `json:"evaluations,omitempty"`
 
-	Priority int `json:"priority"`
+	Priority   int        `json:"priority"`
+	Recoveries []Recovery `json:"recoveries,omitempty"` // the newest 10, oldest first
 }
 
 // WorkerStatus is a member of the fleet.
@@ -87,6 +88,7 @@ func (l *leader) status() *Status {
 		}
 		out.Workers = append(out.Workers, ws)
 	}
+	out.Recoveries = l.history.recoveries(run.ID, 10)
 	for _, m := range run.Manifests {
 		out.Checkpoints = append(out.Checkpoints, CheckpointStatus{m.Step, m.Path, m.Best, m.At})
 	}

@@ -40,7 +40,7 @@ type job struct {
 // newJob prepares for a run; the driver builds the trainer.
 func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 	j := &job{
-		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: a.Log.With("run", info.Name),
+		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: a.Log.With("run", info.ID),
 		beat: wire.Beat{State: -1}, steps: -1,
 	}
 	j.run.Files = &Files{link: a.Link, run: info.ID, cache: a.Cache, timeout: timeout}

@@ -94,6 +94,12 @@ func code(m any) byte {
 		return 31
 	case *RunsReply:
 		return 32
+	case *RunEvent:
+		return 40
+	case *EventsRequest:
+		return 41
+	case *EventsReply:
+		return 42
 	}
 	return 0
 }

@@ -54,6 +54,9 @@ func messages() []any {
 		&RunsReply{JSON: []byte("[]")},
 		&LogsRequest{Lines: 10},
 		&LogsReply{Lines: []Log{{Source: "w-1", Text: "hello"}}},
+		&RunEvent{ID: 1<<32 | 5, Run: "r", JSON: []byte("{}")},
+		&EventsRequest{Run: "r", After: 7, Limit: 10},
+		&EventsReply{Events: []RunEvent{{ID: 8, Run: "r", JSON: []byte("{}")}}, More: true, Gone: 3},
 	}
 }
 

@@ -370,6 +370,7 @@ type Log struct {
 	Source string
 	Level  string
 	Text   string
+	Run    string // the run that it is about; "" = of no run in particular
 }
 
 // Leave says that a worker drains: it finishes what it holds and takes nothing new.
@@ -439,3 +440,25 @@ type LogsRequest struct{ Lines int }
 
 // LogsReply answers LogsRequest, oldest first.
 type LogsReply struct{ Lines []Log }
+
+// RunEvent is an event of a run: the leader publishes it on EventSubject when it happens, and every coordinator keeps the
+// newest, so that the next leader can tell them again.
+type RunEvent struct {
+	ID   int64 // strictly increasing, across leaders: the term in the upper half, a count in the lower
+	Run  string
+	JSON []byte // coordinator.Event
+}
+
+// EventsRequest asks the leader for the events of a run after an id, oldest first, at most Limit of them.
+type EventsRequest struct {
+	Run   string // "" = of all runs
+	After int64
+	Limit int
+}
+
+// EventsReply answers EventsRequest.
+type EventsReply struct {
+	Events []RunEvent
+	More   bool  // there are more than Limit
+	Gone   int64 // the newest id that is no longer kept; 0 = all are
+}

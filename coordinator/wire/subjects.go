@@ -18,6 +18,8 @@ const (
 	RunsSubject    = "cp.runs"    // request RunsRequest, reply RunsReply
 	LogSubject     = "cp.log"     // publish Log
 	LogsSubject    = "cp.logs"    // request LogsRequest, reply LogsReply: the newest lines
+	EventSubject   = "cp.event"   // publish RunEvent
+	EventsSubject  = "cp.events"  // request EventsRequest, reply EventsReply
 )
 
 // RoundSubject carries Round from the leader to all workers of a run.

@@ -10,7 +10,8 @@ import (
 )
 
 // NewLogHandler returns a handler that passes records on to inner and publishes those of level Info and above on
-// wire.LogSubject, so that `counterpoint logs` shows the whole fleet's. A record that cannot be published is only in
+// wire.LogSubject, so that `counterpoint logs` shows the whole fleet's. The attribute "run" says which run a line is
+// about. A record that cannot be published is only in
 // inner: logging never blocks and never fails.
 func NewLogHandler(c *Conn, source string, inner slog.Handler) slog.Handler {
 	return &logHandler{inner: inner, conn: c, source: source}
@@ -32,7 +33,12 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo && h.conn.Connected() {
 		var b strings.Builder
 		b.WriteString(r.Message)
+		run := ""
 		add := func(a slog.Attr) bool {
+			if a.Key == "run" && h.group == "" {
+				run = a.Value.String()
+				return true
+			}
 			if !a.Equal(slog.Attr{}) && a.Value.String() != "" {
 				b.WriteString(" " + h.group + a.String())
 			}
@@ -46,7 +52,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		if at.IsZero() {
 			at = time.Now()
 		}
-		_ = h.conn.Publish(wire.LogSubject, &wire.Log{Time: at, Source: h.source, Level: r.Level.String(), Text: b.String()})
+		_ = h.conn.Publish(wire.LogSubject, &wire.Log{Time: at, Source: h.source, Level: r.Level.String(), Text: b.String(), Run: run})
 	}
 	if !h.inner.Enabled(ctx, r.Level) {
 		return nil
