@@ -71,6 +71,7 @@ coordinator/consensus: coordinator/consensus/disk
 coordinator/ledger: coordinator/fsm data
 coordinator/report: coordinator
 coordinator/progress: coordinator
+coordinator/api: coordinator coordinator/credential coordinator/wire coordinator/wire/bus data/spelling
 coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
 
 # worker: no Raft, no fsm, no plan

@@ -553,7 +553,7 @@ func TestLogsOfTheFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, l := range got.Lines {
-			found = found || l.Source == "w-7" && l.Text == "hello run=x n=3"
+			found = found || l.Source == "w-7" && l.Run == "x" && l.Text == "hello n=3"
 		}
 	}
 	conn.Close()

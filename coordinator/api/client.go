@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 )
 
 // DefaultServer is where `coordinator` serves when nothing else is said.
@@ -63,7 +65,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 			return nil, fmt.Errorf("server %q: this is where workers join; the API is cluster.api, such as %s", text, DefaultServer)
 		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 			return nil, fmt.Errorf("server %q: http://HOST:PORT or https://HOST:PORT is expected", text)
-		case u.Scheme == "http" && o.Token != "" && !loopback(u.Hostname()):
+		case u.Scheme == "http" && o.Token != "" && !credential.Loopback(u.Hostname()):
 			return nil, fmt.Errorf("server %q: a token is not sent over plain HTTP to another machine; use https", text)
 		}
 		c.servers = append(c.servers, u)
@@ -180,9 +182,7 @@ func (c *Client) silence(err error) error {
 
 // send asks one server once. An answer that is not success is a *Problem.
 func (c *Client) send(ctx context.Context, server *url.URL, q query) (*http.Response, error) {
-	u := *server
-	u.Path, _ = url.JoinPath(server.Path, q.path)
-	u.Path, _ = url.PathUnescape(u.Path)
+	u := server.JoinPath(q.path)
 	u.RawQuery = q.values.Encode()
 	r, err := http.NewRequestWithContext(ctx, q.method, u.String(), bytes.NewReader(q.body))
 	if err != nil {
@@ -221,10 +221,10 @@ func (c *Client) get(ctx context.Context, path string, values url.Values) ([]byt
 	return c.do(ctx, query{method: http.MethodGet, path: path, values: values})
 }
 
-// escape is one segment of a path.
+// escape is one segment of a path. No run is called . or .., and the path would be another one.
 func escape(segment string) string {
-	if segment == "." || segment == ".." { // no run is called so, and the path would be another one
-		return strings.ReplaceAll(segment, ".", "%2E")
+	if segment == "" || segment == "." || segment == ".." {
+		segment = "(" + segment + ")"
 	}
 	return url.PathEscape(segment)
 }

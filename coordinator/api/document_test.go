@@ -111,7 +111,7 @@ type generator struct {
 
 func (g *generator) operation(r route) object {
 	op := object{"operationId": r.name, "summary": r.summary}
-	if r.role != Anybody {
+	if r.role != "" {
 		op["security"] = []any{object{"token": []any{}}}
 		op["description"] = fmt.Sprintf("Takes a token of role %s where there are tokens.", r.role)
 	}

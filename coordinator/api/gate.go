@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 )
 
 // Handler returns the handler of all routes behind the gate: rate, host and origin, token, size, in this order. What
@@ -41,19 +44,19 @@ func (s *Server) gate(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		h.Set("Content-Security-Policy", "default-src 'none'")
 		if !s.requests.take(address(r.RemoteAddr), 1) {
-			s.refusals.count("asks too often", "remote", r.RemoteAddr)
+			s.o.Refusals.Add(tooOften, r.RemoteAddr, nil)
 			problem(TooMany, "this address asks more than %d times a second", requestRate).write(w)
 			return
 		}
 		// Without tokens the address is the only wall, and a web page that the user looks at stands inside it: neither
 		// may it post across origins, nor may its name be pointed at this address.
 		if s.hosts != nil && !s.hosts[hostname(r.Host)] {
-			s.refusals.count("another host's name", "remote", r.RemoteAddr)
+			s.o.Refusals.Add(otherHost, r.RemoteAddr, nil)
 			problem(Forbidden, "this listener is not %q; without tokens it answers to 127.0.0.1 and localhost only", r.Host).write(w)
 			return
 		}
 		if err := origin.Check(r); err != nil {
-			s.refusals.count("a web page of another origin", "remote", r.RemoteAddr)
+			s.o.Refusals.Add(otherOrigin, r.RemoteAddr, err)
 			problem(Forbidden, "web pages of other origins may not steer the fleet").write(w)
 			return
 		}
@@ -66,12 +69,6 @@ func hostname(host string) string {
 		return name
 	}
 	return strings.Trim(host, "[]")
-}
-
-// caller is who asks.
-type caller struct {
-	name string
-	role Role
 }
 
 // answer lets a route answer.
@@ -96,10 +93,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, route *route) {
 	if err == nil {
 		err = route.handle(s, w, r)
 	}
-	if route.role == Operator {
-		s.o.Log.Info("asked over the API", "what", route.name, "path", r.URL.Path, "by", who.name, "error", err)
+	if route.role == credential.Operator {
+		s.o.Log.Info("asked over the API", "what", route.name, "path", r.URL.Path, "by", who.String(), "error", err)
 	} else {
-		s.o.Log.Debug("asked over the API", "what", route.name, "path", r.URL.Path, "by", who.name, "seconds", time.Since(began).Seconds(), "error", err)
+		s.o.Log.Debug("asked over the API", "what", route.name, "path", r.URL.Path, "by", who.String(), "seconds", time.Since(began).Seconds(), "error", err)
 	}
 	s.fail(w, r, err)
 }
@@ -119,29 +116,41 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-func (s *Server) authorize(r *http.Request, route *route) (caller, *Problem) {
-	if route.role == Anybody {
-		return caller{"anybody", Anybody}, nil
+// authorize returns who asks, if he may: what his token says, or else his certificate.
+func (s *Server) authorize(r *http.Request, route *route) (credential.Member, *Problem) {
+	local := credential.Member{Role: credential.Operator, Name: "local"}
+	if route.role == "" || s.o.open() {
+		return local, nil
 	}
-	if s.o.Tokens == nil {
-		return caller{"local", Operator}, nil
-	}
+	var who credential.Member
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
-		s.refusals.count("no token", "remote", r.RemoteAddr)
-		return caller{}, problem(Unauthorized, "this needs the header Authorization: Bearer TOKEN (--token, or COUNTERPOINT_TOKEN)")
+	switch {
+	case s.o.Tokens != nil && strings.EqualFold(scheme, "Bearer"):
+		var err error
+		if who, err = s.o.Tokens.Check(credential.NewSecret(strings.TrimSpace(token))); err != nil {
+			s.requests.take(address(r.RemoteAddr), badToken)
+			reason := credential.BadToken
+			var refused *credential.RefusedError
+			if errors.As(err, &refused) {
+				reason = refused.Reason
+			}
+			s.o.Refusals.Add(reason, r.RemoteAddr, err)
+			return who, problem(Unauthorized, "the token is not taken: it is unknown or has expired; `counterpoint token` makes one")
+		}
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
+		var err error
+		if who, err = credential.MemberOf(r.TLS.PeerCertificates[0]); err != nil { // checked in the handshake
+			return who, problem(Unauthorized, "%v", err)
+		}
+	default:
+		s.o.Refusals.Add(noToken, r.RemoteAddr, nil)
+		return who, problem(Unauthorized, "this needs the header Authorization: Bearer TOKEN (--token, or COUNTERPOINT_TOKEN), or a certificate of an operator or viewer")
 	}
-	role, name, err := s.o.Tokens.Authorize(token)
-	if err != nil {
-		s.requests.take(address(r.RemoteAddr), badToken)
-		s.refusals.count("wrong token", "remote", r.RemoteAddr)
-		return caller{}, problem(Unauthorized, "the token is not taken: %v", err)
+	if !who.Role.May(route.role) {
+		s.o.Refusals.Add(credential.NotPermitted, r.RemoteAddr, fmt.Errorf("%s asks for %s", who, route.name))
+		return who, problem(Forbidden, "%s may not do this: %s takes the role %s", who, route.name, route.role)
 	}
-	if role < route.role {
-		s.refusals.count("token of too small a role", "remote", r.RemoteAddr, "by", name)
-		return caller{}, problem(Forbidden, "the token of %s is a %s's; to %s takes an %s's", name, role, route.name, route.role)
-	}
-	return caller{name, role}, nil
+	return who, nil
 }
 
 // nowhere says what is wrong with a request that no route takes.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 )
 
 // route is one operation: how it is answered, and what the OpenAPI document says of it. The document is made from this
@@ -12,7 +13,7 @@ type route struct {
 	name   string // operationId
 	method string
 	path   string
-	role   Role
+	role   credential.Role // "" = anybody
 	handle func(*Server, http.ResponseWriter, *http.Request) error
 
 	summary string
@@ -40,43 +41,43 @@ var routes []route
 func init() { // not a literal: the document's handler looks at the table
 	routes = []route{
 		{
-			name: "submitRun", method: "POST", path: "/v1/runs", role: Operator, handle: (*Server).submit,
+			name: "submitRun", method: "POST", path: "/v1/runs", role: credential.Operator, handle: (*Server).submit,
 			summary: "Hand a run in: its file as YAML, or as JSON. It is queued until workers that it matches are free.",
 			query:   []parameter{urgency}, headers: []parameter{idempotent}, body: Submission{}, file: true,
 			answers: map[int]any{200: Receipt{}, 201: Receipt{}, 202: Receipt{}},
 			codes:   []string{Malformed, Refused, TooLarge, MediaType},
 		},
 		{
-			name: "listRuns", method: "GET", path: "/v1/runs", role: Viewer, handle: (*Server).runs,
+			name: "listRuns", method: "GET", path: "/v1/runs", role: credential.Viewer, handle: (*Server).runs,
 			summary: "All runs, in the order of submission.", answers: map[int]any{200: RunList{}},
 		},
 		{
-			name: "getRun", method: "GET", path: "/v1/runs/{run}", role: Viewer, handle: (*Server).run,
+			name: "getRun", method: "GET", path: "/v1/runs/{run}", role: credential.Viewer, handle: (*Server).run,
 			summary: "What a run is doing: state, workers, checkpoints, evaluations, recoveries.",
 			answers: map[int]any{200: coordinator.Status{}}, codes: []string{UnknownRun, AmbiguousRun},
 		},
 		{
-			name: "pauseRun", method: "POST", path: "/v1/runs/{run}/pause", role: Operator, handle: action("pause"),
+			name: "pauseRun", method: "POST", path: "/v1/runs/{run}/pause", role: credential.Operator, handle: action("pause"),
 			summary: "Finish the step in flight, write a checkpoint and free the workers.",
 			body:    Reason{}, lax: true, answers: map[int]any{200: Steered{}}, codes: steering,
 		},
 		{
-			name: "resumeRun", method: "POST", path: "/v1/runs/{run}/resume", role: Operator, handle: action("resume"),
+			name: "resumeRun", method: "POST", path: "/v1/runs/{run}/resume", role: credential.Operator, handle: action("resume"),
 			summary: "Let a paused or failed run go on, exactly where it was.",
 			body:    Reason{}, lax: true, answers: map[int]any{200: Steered{}}, codes: steering,
 		},
 		{
-			name: "cancelRun", method: "POST", path: "/v1/runs/{run}/cancel", role: Operator, handle: action("cancel"),
+			name: "cancelRun", method: "POST", path: "/v1/runs/{run}/cancel", role: credential.Operator, handle: action("cancel"),
 			summary: "End a run for good. Its checkpoints stay.",
 			body:    Reason{}, lax: true, answers: map[int]any{200: Steered{}}, codes: steering,
 		},
 		{
-			name: "setPriority", method: "PUT", path: "/v1/runs/{run}/priority", role: Operator, handle: (*Server).priority,
+			name: "setPriority", method: "PUT", path: "/v1/runs/{run}/priority", role: credential.Operator, handle: (*Server).priority,
 			summary: "Set a run's priority; a higher one takes workers at the next round.",
 			body:    Priority{}, answers: map[int]any{200: Steered{}}, codes: steering,
 		},
 		{
-			name: "getEvents", method: "GET", path: "/v1/runs/{run}/events", role: Viewer, handle: (*Server).events,
+			name: "getEvents", method: "GET", path: "/v1/runs/{run}/events", role: credential.Viewer, handle: (*Server).events,
 			summary: "What happened to a run, oldest first. Ids rise strictly, across leaders: a client that lost its connection goes on after the last one it has.",
 			query: []parameter{
 				{"after", "integer", "only events with a larger id; 0 = all that are kept"},
@@ -87,22 +88,22 @@ func init() { // not a literal: the document's handler looks at the table
 			stream:  true, answers: map[int]any{200: coordinator.Event{}}, codes: []string{UnknownRun, AmbiguousRun, Malformed},
 		},
 		{
-			name: "getRunLogs", method: "GET", path: "/v1/runs/{run}/logs", role: Viewer, handle: (*Server).logs,
+			name: "getRunLogs", method: "GET", path: "/v1/runs/{run}/logs", role: credential.Viewer, handle: (*Server).logs,
 			summary: "The newest log lines about a run, of coordinators and workers, and those about no run in particular.",
 			query:   []parameter{lines, following}, stream: true, answers: map[int]any{200: LogLine{}},
 			codes: []string{UnknownRun, AmbiguousRun, Malformed},
 		},
 		{
-			name: "getLogs", method: "GET", path: "/v1/logs", role: Viewer, handle: (*Server).logs,
+			name: "getLogs", method: "GET", path: "/v1/logs", role: credential.Viewer, handle: (*Server).logs,
 			summary: "The newest log lines of the whole fleet.",
 			query:   []parameter{lines, following}, stream: true, answers: map[int]any{200: LogLine{}}, codes: []string{Malformed},
 		},
 		{
-			name: "listWorkers", method: "GET", path: "/v1/workers", role: Viewer, handle: (*Server).workers,
+			name: "listWorkers", method: "GET", path: "/v1/workers", role: credential.Viewer, handle: (*Server).workers,
 			summary: "All workers, idle ones included.", answers: map[int]any{200: WorkerList{}},
 		},
 		{
-			name: "getCluster", method: "GET", path: "/v1/cluster", role: Viewer, handle: (*Server).cluster,
+			name: "getCluster", method: "GET", path: "/v1/cluster", role: credential.Viewer, handle: (*Server).cluster,
 			summary: "Coordinators, runs and workers at a glance.", answers: map[int]any{200: coordinator.Overview{}},
 		},
 		{

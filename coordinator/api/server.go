@@ -13,11 +13,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
@@ -30,42 +28,35 @@ const (
 	// MaxFile is the largest run file in bytes.
 	MaxFile = 1 << 20
 
-	connectRate, connectBurst = 50, 200  // connections of an address
-	requestRate, requestBurst = 100, 400 // requests of an address, a second
+	requestRate, requestBurst = 100, 400 // requests of an address, a second and at once
 	badToken                  = 20       // requests that a wrong token costs
+)
+
+// Reasons for turning somebody away that only a web server has.
+const (
+	tooOften    credential.Reason = "too many requests of one address"
+	manyStreams credential.Reason = "too many streams"
+	otherHost   credential.Reason = "another host's name"
+	otherOrigin credential.Reason = "a web page of another origin"
+	noToken     credential.Reason = "no token"
 )
 
 // Options configure a Server.
 type Options struct {
-	Listen         string        // host:port; port 0 = any free one
-	Conn           *bus.Conn     // to any of the coordinators' NATS servers; the caller closes it, after Run
-	Coordinator    string        // the name of this one
-	Version        string        // of the binary
-	FailureTimeout time.Duration // how long an election may take derives from it; 0 = 1 s
-	TLS            *tls.Config   // nil = plain HTTP, on loopback only
-	Tokens         Tokens        // who may do what; nil = anybody on this machine may do everything, on loopback only
-	Log            *slog.Logger  // nil = none
+	Listen         string               // host:port; port 0 = any free one
+	Conn           *bus.Conn            // to any of the coordinators' buses; the caller closes it, after Run
+	Coordinator    string               // the name of this one
+	Version        string               // of the binary
+	FailureTimeout time.Duration        // how long an election may take derives from it; 0 = 1 s
+	TLS            *credential.Source   // nil = plain HTTP
+	Tokens         *credential.Bearers  // who may do what; nil = only certificates say it
+	Insecure       bool                 // plain HTTP, and nobody asked who he is, outside loopback too
+	Refusals       *credential.Refusals // counts who was turned away; nil = nobody counts
+	Log            *slog.Logger         // nil = none
 }
 
-// Tokens knows the bearer tokens.
-type Tokens interface {
-	// Authorize returns what the bearer of a token may do and how the log names him. An error says in words that
-	// tell a stranger nothing why a token is not taken.
-	Authorize(token string) (role Role, name string, err error)
-}
-
-// Role is what a token allows.
-type Role int
-
-// The roles: each may do what the one before it may.
-const (
-	Anybody  Role = iota // no token is asked for: health, version, the document
-	Viewer               // looks
-	Operator             // steers
-)
-
-// String returns the role's name.
-func (r Role) String() string { return [...]string{"anybody", "viewer", "operator"}[r] }
+// open reports whether everybody who reaches the listener may do everything.
+func (o *Options) open() bool { return o.TLS == nil && o.Tokens == nil }
 
 // Server answers HTTP requests for one coordinator.
 type Server struct {
@@ -73,7 +64,6 @@ type Server struct {
 	listener net.Listener
 	requests *buckets
 	streams  chan struct{}
-	refusals refusals
 	hosts    map[string]bool // names that a browser may know this listener by; nil = any
 	patience time.Duration   // how long a leader is looked for
 
@@ -93,17 +83,15 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster.api: %q: host:port is expected, such as 127.0.0.1:8300", o.Listen)
 	}
-	if !loopback(host) && (o.TLS == nil || o.Tokens == nil) {
-		return nil, fmt.Errorf("cluster.api: %q is reachable from other machines, which needs cluster.tls and tokens; "+
-			"127.0.0.1 needs neither (`counterpoint certs` makes both)", o.Listen)
+	if err := credential.CheckListen("cluster.api", o.Listen, o.TLS != nil || o.Insecure); err != nil {
+		return nil, err
 	}
 	s := &Server{
 		o: o, requests: newBuckets(requestRate, requestBurst), streams: make(chan struct{}, maxStreams),
 		patience: min(max(4*o.FailureTimeout, 2*time.Second), 15*time.Second),
 	}
-	s.refusals.log = o.Log
 	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
-	if o.Tokens == nil {
+	if o.open() && !o.Insecure {
 		s.hosts = map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, host: true}
 	}
 	var lc net.ListenConfig
@@ -112,24 +100,33 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		s.close()
 		return nil, fmt.Errorf("cluster.api: %w", err)
 	}
-	l = &listener{
-		Listener: l, slots: make(chan struct{}, maxConnections), rates: newBuckets(connectRate, connectBurst),
-		refused: func(remote net.Addr, why string) { s.refusals.count(why, "remote", remote.String()) },
-	}
+	var secure *tls.Config
 	if o.TLS != nil {
-		l = tls.NewListener(l, o.TLS)
+		secure = optional(o.TLS.ServerConfig(credential.Viewer, credential.Operator, credential.Coordinator))
 	}
-	s.listener = l
+	s.listener = credential.NewListener(l, secure, credential.Limits{Total: maxConnections}, o.Refusals)
 	return s, nil
 }
 
-// loopback reports whether a host can only be reached from this machine.
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
+// optional makes a certificate of the client's one that may be left out: a bearer token says who he is then. One that is
+// shown must be good.
+func optional(c *tls.Config) *tls.Config {
+	inner := c.GetConfigForClient
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		k, err := inner(hello)
+		if err != nil {
+			return nil, err
+		}
+		check := k.VerifyConnection
+		k.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) == 0 {
+				return nil
+			}
+			return check(state)
+		}
+		return k, nil
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
+	return c
 }
 
 // URL returns where the server is reached.
@@ -150,7 +147,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(quiet{s.o.Log.Handler()}, slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // a stranger must not fill the log
 		BaseContext:       func(net.Listener) context.Context { return s.closing },
 	}
 	stopped := make(chan struct{})
@@ -176,34 +173,3 @@ func (s *Server) Run(ctx context.Context) error {
 // quiet passes what net/http has to say about its clients (a handshake that failed, a connection that was cut) on as
 // debug lines: a stranger must not fill the log.
 type quiet struct{ slog.Handler }
-
-// refusals counts who was turned away and why, and tells the log of it at most once a second for each reason.
-type refusals struct {
-	log *slog.Logger
-
-	mu    sync.Mutex
-	total map[string]int64
-	told  map[string]time.Time
-	sum   atomic.Int64
-}
-
-func (r *refusals) count(why string, attrs ...any) {
-	r.sum.Add(1)
-	r.mu.Lock()
-	if r.total == nil {
-		r.total, r.told = map[string]int64{}, map[string]time.Time{}
-	}
-	r.total[why]++
-	n, now := r.total[why], time.Now()
-	tell := now.Sub(r.told[why]) >= time.Second
-	if tell {
-		r.told[why] = now
-	}
-	r.mu.Unlock()
-	if tell {
-		r.log.Warn("api request refused", append([]any{"reason", why, "refused", n}, attrs...)...)
-	}
-}
-
-// Refused returns how many connections and requests were turned away.
-func (s *Server) Refused() int64 { return s.refusals.sum.Load() }

@@ -31,7 +31,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (st *stream, done
 	select {
 	case s.streams <- struct{}{}:
 	default:
-		s.refusals.count("too many streams", "remote", r.RemoteAddr)
+		s.o.Refusals.Add(manyStreams, r.RemoteAddr, nil)
 		return nil, nil, problem(TooMany, "%d streams are open, which is as many as this coordinator serves", maxStreams)
 	}
 	st = &stream{w: w, control: http.NewResponseController(w), sse: accepts(r, sseType)}
