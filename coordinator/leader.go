@@ -25,7 +25,8 @@ type leader struct {
 	looked   time.Time // when the loop last looked at the clock
 	hadFull  bool
 
-	pending map[string]bool // what is being prepared in the background
+	pending  map[string]bool      // what is being prepared in the background
+	verified map[string]time.Time // by checkpoint path: when to read it again, though it was good
 
 	published []byte // newest Round without its revision and embeddings
 	round     *wire.Round
@@ -39,7 +40,7 @@ type leader struct {
 func newLeader(n *Node, term uint64) *leader {
 	now := time.Now()
 	l := &leader{
-		Node: n, term: term, looked: now, pending: map[string]bool{}, heard: map[string]int64{},
+		Node: n, term: term, looked: now, pending: map[string]bool{}, verified: map[string]time.Time{}, heard: map[string]int64{},
 		seen: &plan.Seen{
 			Timers: n.timers, Since: now, Alone: n.o.Alone, Workers: map[string]*plan.Worker{},
 			Shapes: map[plan.Work]plan.Shape{}, Verified: map[string]string{},
@@ -158,7 +159,13 @@ func (l *leader) setState(id string, state fsm.Lifecycle, reason string) error {
 func (l *leader) propose(commands ...fsm.Command) error {
 	before := l.machine.State()
 	l.sequence++
-	if err := l.raft.Propose(fsm.NewEntry(l.term, l.sequence, time.Now(), commands).Marshal()); err != nil {
+	entry := fsm.NewEntry(l.term, l.sequence, time.Now(), commands).Marshal()
+	done := func(error) {}
+	if l.o.Tap != nil {
+		done = l.o.Tap.Propose(entry)
+	}
+	err := l.raft.Propose(entry)
+	if done(err); err != nil {
 		return err
 	}
 	after := l.machine.State()
@@ -184,6 +191,7 @@ func (l *leader) applied(before, after *fsm.State, commands []fsm.Command) {
 		case *fsm.Saved:
 			l.seen.Saved = nil
 			l.seen.Verified[c.Path] = "" // just written, it needs no reading
+			l.verified[c.Path] = time.Now()
 		case *fsm.SaveLost:
 			l.seen.Saved = nil
 		case *fsm.Drop:
@@ -271,7 +279,11 @@ func (l *leader) publish(tick bool) {
 // everybodyKnows reports whether all members have seen the newest Round, or are gone.
 func (l *leader) everybodyKnows() bool {
 	for _, m := range l.machine.State().Members {
-		if w := l.seen.Workers[m.Worker]; w != nil && w.Lost.IsZero() && (l.round == nil || l.heard[m.Worker] < l.round.Revision) {
+		w := l.seen.Workers[m.Worker]
+		if w == nil && !l.o.Alone { // this leader is new, and has not heard of it yet
+			return false
+		}
+		if w != nil && w.Lost.IsZero() && (l.round == nil || l.heard[m.Worker] < l.round.Revision) {
 			return false
 		}
 	}
@@ -303,13 +315,17 @@ func (l *leader) prepare(run *fsm.Run) {
 		}
 	}
 	if m := plan.Candidate(run); m != nil && len(l.machine.State().Full()) == 0 {
-		if _, known := l.seen.Verified[m.Path]; !known {
+		// Nobody has the parameters though they were said to be good here: what was good may have been damaged since.
+		if wrong, known := l.seen.Verified[m.Path]; !known || wrong == "" && time.Now().After(l.verified[m.Path]) {
 			l.once("verify "+m.Path, func() func(*leader) {
-				wrong := ""
+				began, wrong := time.Now(), ""
 				if err := l.o.Store.Verify(m.Path, m.Digest); err != nil {
 					wrong = err.Error()
 				}
-				return func(l *leader) { l.seen.Verified[m.Path] = wrong }
+				return func(l *leader) {
+					l.seen.Verified[m.Path] = wrong
+					l.verified[m.Path] = time.Now().Add(2*l.timers.Failure + 4*time.Since(began))
+				}
 			})
 		}
 	}

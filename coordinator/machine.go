@@ -15,6 +15,7 @@ import (
 type machine struct {
 	*fsm.Machine
 	unknown atomic.Pointer[error]
+	tap     Tap
 }
 
 // Apply implements consensus.Machine.
@@ -23,6 +24,9 @@ func (m *machine) Apply(entry []byte) error {
 		return *e
 	}
 	err := m.Machine.Apply(entry)
+	if m.tap != nil {
+		m.tap.Applied(entry, m.State(), err)
+	}
 	if errors.Is(err, fsm.ErrUnknown) {
 		err = fmt.Errorf("%w: %w", consensus.ErrHalt, err)
 		m.unknown.Store(&err)

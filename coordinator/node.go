@@ -53,7 +53,7 @@ func Open(o Options) (_ *Node, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine()}, inbox: make(chan func(*leader), 1024)}
+	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine(), tap: o.Tap}, inbox: make(chan func(*leader), 1024)}
 	n.closing, n.close = context.WithCancel(context.Background())
 	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)

@@ -92,6 +92,16 @@ type Options struct {
 	// Bus connects to the message bus in place of an embedded server; nil = embed one. disconnected is to be called with
 	// the name of every connection of the bus that ends. The node closes the connection.
 	Bus func(disconnected func(name, reason string)) (*bus.Conn, error)
+	// Tap is told of what this node proposes and applies; nil = nobody. For simulations.
+	Tap Tap
 	// Events is told of everything that happened, in order, from one goroutine; it must be quick. May be nil.
 	Events func(Event)
+}
+
+// Tap looks at a node's part of the log.
+type Tap interface {
+	// Propose is called before an entry is proposed, and what it returns with what came of it.
+	Propose(entry []byte) (done func(err error))
+	// Applied is called after every entry that is applied, with the state after it; err is what the state machine said.
+	Applied(entry []byte, after *fsm.State, err error)
 }
