@@ -68,9 +68,11 @@ func Open(o Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.raft, err = consensus.Open(consensus.Options{
-		Dir: o.Dir, Name: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log,
-	}, n.machine); err != nil {
+	replicated := consensus.Options{Dir: o.Dir, Name: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log}
+	if o.Consensus != nil {
+		o.Consensus(&replicated)
+	}
+	if n.raft, err = consensus.Open(replicated, n.machine); err != nil {
 		return n, err
 	}
 	if err := n.history.load(filepath.Join(o.Dir, "events.jsonl")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -92,6 +93,8 @@ type Options struct {
 	// Bus connects to the message bus in place of an embedded server; nil = embed one. disconnected is to be called with
 	// the name of every connection of the bus that ends. The node closes the connection.
 	Bus func(disconnected func(name, reason string)) (*bus.Conn, error)
+	// Consensus changes how the log is replicated: who the group is, its disk, its network. nil = a folder, alone.
+	Consensus func(*consensus.Options)
 	// Tap is told of what this node proposes and applies; nil = nobody. For simulations.
 	Tap Tap
 	// Events is told of everything that happened, in order, from one goroutine; it must be quick. May be nil.

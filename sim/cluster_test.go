@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator"
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
+	"github.com/counterpoint-ml/counterpoint/coordinator/consensus/disk"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus/membus"
@@ -41,6 +44,7 @@ type cluster struct {
 	seed  uint64
 	rng   *rand.Rand // of the schedule: only its goroutine draws from it
 	net   *membus.Network
+	raft  *consensus.Network
 	task  task
 	dir   string
 	store *store
@@ -52,17 +56,38 @@ type cluster struct {
 
 	mu     sync.Mutex
 	events []coordinator.Event
-	faults []string // what must not happen and did
+	faults []string        // what must not happen and did
+	dead   map[string]bool // coordinators whose processes end
 }
 
 // newCluster makes a cluster without anybody in it. The caller is in a bubble.
 func newCluster(t testing.TB, seed uint64, dir string, what task) *cluster {
 	c := &cluster{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x73696d)), net: membus.New(seed, 5*time.Millisecond), task: what, dir: dir,
-		logs: &journal{}, tap: newTap(),
+		logs: &journal{}, tap: newTap(), dead: map[string]bool{},
 	}
+	c.raft = consensus.NewNetwork(failure)
+	c.raft.Faults(c.travel)
 	c.store = &store{Store: workertest.NewStore(), damaged: map[string]bool{}, rng: rand.New(rand.NewPCG(seed, 0x73746f7265))}
 	return c
+}
+
+// seat gives the cluster n coordinators, none of them started.
+func (c *cluster) seat(n int) {
+	for i := range n {
+		c.seats = append(c.seats, &seat{name: string(rune('a' + i)), disk: disk.NewMemory()})
+	}
+}
+
+// travel lets Raft's messages suffer what hosts and links suffer.
+func (c *cluster) travel(from, to string) (time.Duration, error) {
+	c.mu.Lock()
+	dead := c.dead[from] || c.dead[to]
+	c.mu.Unlock()
+	if dead {
+		return 0, membus.ErrCut
+	}
+	return c.net.Travel(from, to)
 }
 
 // fault notes something that must not happen.
@@ -82,6 +107,7 @@ func (c *cluster) note(format string, args ...any) {
 // seat is a coordinator's place: its folder stays when its process ends.
 type seat struct {
 	name   string
+	disk   *disk.Memory
 	node   *coordinator.Node // nil = down
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -92,8 +118,15 @@ type seat struct {
 func (c *cluster) open(s *seat) {
 	c.t.Helper()
 	log := c.logs.logger(s.name)
+	dir := filepath.Join(c.dir, s.name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	delete(c.dead, s.name)
+	c.mu.Unlock()
 	node, err := coordinator.Open(coordinator.Options{
-		Dir: filepath.Join(c.dir, s.name), Cluster: coordinator.Config{FailureTimeout: failure}, Feed: c.task.feed, Suites: workertest.Suites{},
+		Dir: dir, Cluster: coordinator.Config{FailureTimeout: failure}, Feed: c.task.feed, Suites: workertest.Suites{},
 		Store: c.store, Log: log, Version: "sim", Stay: true, Resume: true, Tap: c.tap.of(s.name),
 		Run: coordinator.Submission{
 			Name: "toy", Identity: "abcdef0123", Identify: []byte("{}"), Spec: []byte("{}"), Folder: "store", Steps: c.task.steps, Settings: c.task.settings,
@@ -102,6 +135,15 @@ func (c *cluster) open(s *seat) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.events = append(c.events, e)
+		},
+		Consensus: func(o *consensus.Options) {
+			o.Name, o.Disk = s.name, s.disk
+			if len(c.seats) > 1 {
+				for _, s := range c.seats {
+					o.Servers = append(o.Servers, consensus.Server{Name: s.name, Address: s.name})
+				}
+				o.Transport = c.raft.Join(s.name)
+			}
 		},
 		Bus: func(disconnected func(name, reason string)) (*bus.Conn, error) {
 			return c.net.Dial(s.name, bus.Options{Name: "coordinator " + s.name, FailureTimeout: failure, Log: log}, disconnected)
@@ -115,25 +157,43 @@ func (c *cluster) open(s *seat) {
 	go func() {
 		defer close(s.done)
 		_, err := node.Run(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !c.dying(s) {
 			c.fault("coordinator %s ended: %v", s.name, err)
 		}
 		s.over = err == nil
 	}()
 }
 
-// crash ends a coordinator's process: its network goes first.
-func (c *cluster) crash(s *seat) {
-	if s.node == nil {
-		return
+// dying reports whether a coordinator's process is being ended.
+func (c *cluster) dying(s *seat) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead[s.name]
+}
+
+// crash ends coordinators' processes: their network goes first. With power off, what their disks had not synced is lost,
+// kept or torn.
+func (c *cluster) crash(powerless bool, seats ...*seat) {
+	for _, s := range seats {
+		c.mu.Lock()
+		c.dead[s.name] = true
+		c.mu.Unlock()
+		if powerless && s.node != nil {
+			s.disk.Cut(c.rng)
+		}
+		c.net.Kill(s.name)
 	}
-	c.net.Kill(s.name)
-	s.cancel()
-	<-s.done
-	if err := s.node.Close(); err != nil {
-		c.fault("close coordinator %s: %v", s.name, err)
+	for _, s := range seats {
+		if s.node == nil {
+			continue
+		}
+		s.cancel()
+		<-s.done
+		if err := s.node.Close(); err != nil && !powerless {
+			c.fault("close coordinator %s: %v", s.name, err)
+		}
+		s.node = nil
 	}
-	s.node = nil
 }
 
 // hand is a worker's process.
@@ -249,9 +309,7 @@ func (c *cluster) close() {
 	for _, h := range c.hands {
 		c.kill(h)
 	}
-	for _, s := range c.seats {
-		c.crash(s)
-	}
+	c.crash(false, c.seats...)
 }
 
 // store is a checkpoint store with faults.

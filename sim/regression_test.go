@@ -9,12 +9,14 @@ import (
 )
 
 // script plays a schedule that found a mistake, cut down to what it takes.
-func script(t *testing.T, what task, f func(c *cluster)) {
+func script(t *testing.T, coordinators int, what task, f func(c *cluster)) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, dir, what)
-		c.seats = []*seat{{name: "a"}}
-		c.open(c.seats[0])
+		c.seat(coordinators)
+		for _, s := range c.seats {
+			c.open(s)
+		}
 		f(c)
 		c.peace()
 		for _, w := range c.check() {
@@ -42,7 +44,7 @@ func (c *cluster) until(what string, so func() bool) {
 // Seed 23: a checkpoint that was good when it was written, or read, was taken to be good for ever: after a total loss
 // everybody tried to load it and nobody could.
 func TestCheckpointDamagedAfterItWasVerified(t *testing.T) {
-	script(t, task{steps: 30, pause: 10 * time.Millisecond, settings: fsm.Settings{CheckpointEvery: 2, Keep: 3}}, func(c *cluster) {
+	script(t, 1, task{steps: 30, pause: 10 * time.Millisecond, settings: fsm.Settings{CheckpointEvery: 2, Keep: 3}}, func(c *cluster) {
 		c.hire()
 		c.hire()
 		c.until("two checkpoints", func() bool { run := c.run(); return run != nil && len(run.Manifests) >= 2 })

@@ -115,7 +115,7 @@ func (c *cluster) weather() membus.Faults {
 
 // perform plays the schedule: faults for a while, then peace, in which the run must end.
 func (c *cluster) perform() {
-	c.seats = []*seat{{name: "a"}}
+	c.seat(1 + 2*c.rng.IntN(2))
 	for _, s := range c.seats {
 		c.open(s)
 	}
@@ -219,7 +219,9 @@ func (c *cluster) act() {
 		time.AfterFunc(wait, func() { c.net.Block(h.name, other, false); c.net.Block(other, h.name, false) })
 	case what <= 14:
 		c.note("crash %s for %v", s.name, wait/3)
-		c.crash(s)
+		powerless := c.rng.IntN(2) == 0
+		c.note("power off: %v", powerless)
+		c.crash(powerless, s)
 		time.Sleep(wait / 3)
 		c.open(s)
 	case what == 15:
@@ -227,9 +229,7 @@ func (c *cluster) act() {
 		for _, h := range c.hands {
 			c.kill(h)
 		}
-		for _, s := range c.seats {
-			c.crash(s)
-		}
+		c.crash(c.rng.IntN(2) == 0, c.seats...)
 		for _, s := range c.seats {
 			c.open(s)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -53,7 +54,7 @@ type memoryTransport struct {
 	network  *Network
 	address  string
 	consumer chan raft.RPC
-	answer   func([]byte) []byte
+	answer   atomic.Pointer[func([]byte) []byte]
 	once     sync.Once
 	closed   chan struct{}
 }
@@ -169,7 +170,7 @@ func (t *memoryTransport) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []by
 
 func (t *memoryTransport) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
 func (t *memoryTransport) SetHeartbeatHandler(func(raft.RPC))     {}
-func (t *memoryTransport) Answer(f func([]byte) []byte)           { t.answer = f }
+func (t *memoryTransport) Answer(f func([]byte) []byte)           { t.answer.Store(&f) }
 
 func (t *memoryTransport) Ask(_ context.Context, to string, q []byte) ([]byte, error) {
 	peer, err := t.travel(t.address, to)
@@ -181,7 +182,11 @@ func (t *memoryTransport) Ask(_ context.Context, to string, q []byte) ([]byte, e
 		return nil, fmt.Errorf("nobody is at %s any more", to)
 	default:
 	}
-	a := peer.answer(q)
+	answer := peer.answer.Load()
+	if answer == nil {
+		return nil, fmt.Errorf("%s does not answer yet", to)
+	}
+	a := (*answer)(q)
 	if _, err := t.travel(to, t.address); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@
 package membus
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -232,6 +233,21 @@ func (n *Network) fate(from, to *host) (delays []time.Duration, overtaken bool) 
 	}
 	n.stats.Delivered++
 	return delays, overtaken
+}
+
+// ErrCut says that a link is cut.
+var ErrCut = errors.New("the link is cut")
+
+// Travel says how a message of another protocol fares between two hosts, over connections that lose nothing: after how
+// long it arrives, or that the link is cut or one of them stands still.
+func (n *Network) Travel(from, to string) (time.Duration, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, b := n.host(from), n.host(to)
+	if a.down || b.down || a.frozen != nil || b.frozen != nil || n.blocked[[2]string{from, to}] {
+		return 0, ErrCut
+	}
+	return n.delay(), nil
 }
 
 func (n *Network) delay() time.Duration { return n.faults.Delay + n.within(n.faults.Jitter) }
