@@ -110,6 +110,7 @@ func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpe
 	if err != nil {
 		return nil, spec, err
 	}
+	b.Watch()
 	// A worker attends to one run at a time: that of another has ended, and with it goes what it held. Its files stay
 	// open, since another member may still be about to leave it.
 	clear(c.bases)

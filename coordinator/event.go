@@ -21,6 +21,7 @@ const (
 	CheckpointFailed = "checkpoint_failed" // Step, Reason
 	CheckpointGone   = "checkpoint_gone"   // Step, Path, Reason: retention, or damage
 	Restarted        = "restarted"         // Step, Path: every holder of the newest parameters was lost
+	Rewound          = "rewound"           // Step, Path, Reason: committed steps after it are taken back and executed anew
 	Recovered        = "recovered"         // Recovery
 	Warning          = "warning"           // Reason
 )

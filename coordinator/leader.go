@@ -194,6 +194,14 @@ func (l *leader) applied(before, after *fsm.State, commands []fsm.Command) {
 			l.verified[c.Path] = time.Now()
 		case *fsm.SaveLost:
 			l.seen.Saved = nil
+		case *fsm.Rewind:
+			if run := before.Active(); run != nil {
+				for _, m := range run.Manifests {
+					if m.Step > c.Step {
+						l.remove(m.Path)
+					}
+				}
+			}
 		case *fsm.Drop:
 			if run := before.Active(); run != nil && run.Manifest(c.Step) != nil {
 				l.remove(run.Manifest(c.Step).Path)

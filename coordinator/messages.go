@@ -70,6 +70,7 @@ func (l *leader) beat(q *wire.Beat) *wire.Pulse {
 	p := &wire.Pulse{Known: true}
 	if q.Run == run.ID {
 		w.State, w.Parameters, w.Size = q.State, q.Parameters, q.Size
+		w.Frozen, w.Checked, w.Spoiled = q.Frozen, q.Checked, q.Spoiled
 		if w.Speed == 0 {
 			w.Speed = q.TokensPS
 		}

@@ -69,6 +69,8 @@ func (o *observer) observe(before, after *fsm.State, commands []fsm.Command, hea
 			if m := was.Manifest(c.Step); m != nil {
 				e.Path = m.Path
 			}
+		case *fsm.Rewind:
+			e.Kind, e.Step, e.Path, e.Reason = Rewound, c.Step, c.Path, c.Reason
 		case *fsm.Restart:
 			e.Kind, e.Step, e.Path = Restarted, c.Step, c.Path
 		default:
@@ -89,7 +91,7 @@ func (o *observer) tell(e Event) {
 		level := slog.LevelInfo
 		_, damaged := e.Damaged()
 		_, drained := e.Drained()
-		if damaged || e.Kind == WorkerLost && !drained || e.Kind == CheckpointFailed || e.Kind == Warning {
+		if damaged || e.Kind == WorkerLost && !drained || e.Kind == CheckpointFailed || e.Kind == Warning || e.Kind == Rewound {
 			level = slog.LevelWarn
 		}
 		fields := []any{"run", e.Run, "step", e.Step}

@@ -10,7 +10,7 @@ import (
 func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
 	out := &wire.Round{
 		Run: run.ID, Number: run.Rounds, Step: run.Cursor, State: wire.RunState(run.State), Reason: run.Reason,
-		Maxima: run.Maxima, Parameters: run.Parameters(), Load: plan.MayLoad(s, run, seen),
+		Maxima: run.Maxima, Parameters: run.Parameters(), Load: plan.MayLoad(s, run, seen), Check: run.SaveTried,
 	}
 	if run.Resume != nil && run.Resume.Step == run.Cursor {
 		out.Resume = run.Resume.Path

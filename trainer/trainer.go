@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -33,7 +34,8 @@ type Trainer struct {
 	grad  []float32  // [P] of one shard; the model's own memory where the host sees that
 	spare *fixed.Sum // reused from step to step
 
-	subtracted int // shards computed again only to be taken out of a sum
+	base       *backbone.Base // of the frozen weights; nil in tests
+	subtracted int            // shards computed again only to be taken out of a sum
 }
 
 // Options are what a worker decides for itself: they do not show in any result.
@@ -60,7 +62,12 @@ func New(config Config, base *backbone.Base, dev engine.Device, o Options) (*Tra
 	if d, ok := dev.(interface{ Pool() *pool.Pool }); ok && o.Pool == nil {
 		o.Pool = d.Pool()
 	}
-	return newTrainer(config, network{m}, dev, o)
+	t, err := newTrainer(config, network{m}, dev, o)
+	if err != nil {
+		return nil, err
+	}
+	t.base = base
+	return t, nil
 }
 
 func newTrainer(config Config, m model, dev engine.Device, o Options) (*Trainer, error) {
@@ -160,6 +167,23 @@ func (t *Trainer) Maxima() ([]float32, int32) { return t.maxima, t.tries }
 
 // Digest returns the tree hash of the parameters and both moments, as in Outcome.Parameters.
 func (t *Trainer) Digest() string { return t.optimizer.Digest() }
+
+// FrozenDigest returns the digest of the frozen weights as they were loaded; "" if none are watched (backbone.Base.Watch).
+func (t *Trainer) FrozenDigest() string {
+	if t.base == nil {
+		return ""
+	}
+	return t.base.FrozenDigest()
+}
+
+// CheckFrozen hashes the frozen weights again, and names those that changed. Unlike all other methods it may be called
+// while a step is executed.
+func (t *Trainer) CheckFrozen(ctx context.Context) error {
+	if t.base == nil {
+		return nil
+	}
+	return t.base.CheckFrozen(ctx)
+}
 
 // Free gives back the memory of the model on its device. The trainer is of no use afterwards.
 func (t *Trainer) Free() {

@@ -35,6 +35,7 @@ type job struct {
 	mu      sync.Mutex // guards what beats tell
 	beat    wire.Beat
 	missing []wire.Range
+	guard   guard
 }
 
 // newJob prepares for a run; the driver builds the trainer.
@@ -77,6 +78,7 @@ func (j *job) build(ctx context.Context) error {
 		return fmt.Errorf("prepare the trainer of run %s: %w", j.run.Name, err)
 	}
 	j.trainer = t
+	j.watch()
 	j.now(t.Steps(), t.Digest())
 	j.say("", 0)
 	j.hurry()
@@ -94,6 +96,7 @@ func (j *job) restore(state trainer.State, digest string) error {
 	if digest != "" && got != digest {
 		return fmt.Errorf("restore step %d: parameters have digest %s, %s is committed", state.Step, got, digest)
 	}
+	j.guarded(state.Step)
 	j.now(state.Step, got)
 	j.hurry()
 	return nil
@@ -144,4 +147,5 @@ func (j *job) describe(m *wire.Beat) {
 	defer j.mu.Unlock()
 	m.State, m.Parameters, m.Size, m.Busy, m.TokensPS = j.beat.State, j.beat.Parameters, j.beat.Size, j.beat.Busy, j.beat.TokensPS
 	m.Missing = j.missing
+	m.Frozen, m.Checked, m.Spoiled = j.guard.digest, j.guard.checked, j.guard.spoiled
 }

@@ -60,3 +60,12 @@ type Trainer interface {
 }
 
 var _ Trainer = (*trainer.Trainer)(nil)
+
+// Keeper is a Trainer with frozen weights that can be hashed while it computes: CheckFrozen may be called by another
+// goroutine at any time.
+type Keeper interface {
+	FrozenDigest() string // as they were loaded; "" = there are none
+	CheckFrozen(ctx context.Context) error
+}
+
+var _ Keeper = (*trainer.Trainer)(nil)

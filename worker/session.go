@@ -112,6 +112,7 @@ func (s *session) work(ctx context.Context, info wire.RunInfo) error {
 	defer cancel()
 	j.shelf.live(ctx)
 	beside.Go(func() { s.save(ctx) })
+	beside.Go(func() { s.guard(ctx) })
 	return s.drive(ctx)
 }
 

@@ -29,6 +29,13 @@ func (v *view) offer(r *wire.Round) {
 	if v.round != nil && r.Revision <= v.round.Revision {
 		return
 	}
+	if v.round != nil && r.Step < v.round.Step { // back to a checkpoint: steps after it may be executed anew, with other results
+		for step := range v.digests {
+			if step > r.Step {
+				delete(v.digests, step)
+			}
+		}
+	}
 	v.round = r
 	if r.Kind == wire.Train && r.Closing != nil {
 		v.closed[r.Step] = r

@@ -63,6 +63,7 @@ var kinds = map[byte]reflect.Type{
 	20: reflect.TypeFor[Drop](),
 	21: reflect.TypeFor[SetState](),
 	22: reflect.TypeFor[Demote](),
+	40: reflect.TypeFor[Rewind](),
 }
 
 var codes = func() map[reflect.Type]byte {

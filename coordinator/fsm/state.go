@@ -103,6 +103,7 @@ type Run struct {
 	SaveLostAt  time.Time
 	Manifests   []Manifest
 	Evaluations []Evaluation
+	Rewinds     []Rewound // steps that were taken back
 }
 
 // Resume is a place to load parameters from.

@@ -46,6 +46,10 @@ func (p *Prover) command(c fsm.Command, before, after *fsm.State, entry uint64) 
 		if c.Run == p.run && !c.State.Working() {
 			p.round = nil
 		}
+	case *fsm.Rewind:
+		if c.Run == p.run {
+			return p.rewind(c, after, entry)
+		}
 	case *fsm.Restart:
 		if c.Run == p.run {
 			p.round = nil
@@ -119,6 +123,28 @@ func (p *Prover) lease(leases []fsm.Lease) (moved int64) {
 		}
 	}
 	return moved
+}
+
+// rewind takes the samples of steps back that are to be counted anew.
+func (p *Prover) rewind(c *fsm.Rewind, after *fsm.State, entry uint64) error {
+	n := int64(len(p.record))
+	if c.Step < 0 || c.Step > n {
+		return p.violation(entry, c.Step, -1, "steps after it were taken back, of %d committed", n)
+	}
+	p.round = nil
+	p.proof.Rewound += n - c.Step
+	p.note("steps %d to %d were taken back and executed anew: %s", c.Step+1, n, c.Reason)
+	kept, logged := p.record[:c.Step], p.proof.Logged
+	p.record, p.rows = nil, newRows(p.batches)
+	p.proof.Samples, p.proof.Texts, p.proof.Tokens, p.proof.Shards, p.proof.Served = 0, 0, 0, 0, 0
+	for s, rec := range kept {
+		if err := p.count(int64(s), rec, entry); err != nil {
+			return err
+		}
+		p.record = append(p.record, rec)
+	}
+	p.proof.Logged = min(logged, max(0, logged-(n-c.Step)))
+	return nil
 }
 
 func (p *Prover) retry(c *fsm.Retry, entry uint64) error {

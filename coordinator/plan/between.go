@@ -113,6 +113,9 @@ func (p *planner) end() {
 		}
 		return // save asks again
 	}
+	if p.unchecked() {
+		return // their beats tell
+	}
 	p.retain() // of a run that is over nothing is planned any more
 	if r.State == fsm.Stopping {
 		p.do(&fsm.SetState{Run: r.ID, State: fsm.Paused, Reason: r.Reason})

@@ -85,6 +85,10 @@ func (p *planner) promote() {
 				"its parameters of step %d have digest %s, the run's have %s", r.Cursor, w.Parameters, want)})
 			continue
 		}
+		if reason := p.unlike(&m, w); reason != "" {
+			p.do(&fsm.Expire{Worker: m.Worker, Quarantine: true, Reason: reason})
+			continue
+		}
 		if r.Numerics == "" {
 			if w.Size < 1 || !p.do(&fsm.Fix{Run: r.ID, Numerics: m.Numerics, Parameters: w.Parameters, Size: w.Size}) {
 				continue

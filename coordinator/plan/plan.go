@@ -15,6 +15,7 @@ import (
 // command that the state rejects.
 func Plan(s *fsm.State, seen *Seen, now time.Time) ([]fsm.Command, error) {
 	p := &planner{s: s, v: seen, now: now, led: len(s.Full()) > 0}
+	p.frozen()
 	p.members()
 	if r := p.s.Active(); r != nil {
 		p.retain()
@@ -74,7 +75,7 @@ func (p *planner) work() {
 	default:
 		p.evaluation()
 	}
-	if r := p.run(); r != nil && r.Round == nil && r.State.Working() {
+	if r := p.run(); r != nil && r.Round == nil && r.State.Working() && len(p.s.Full()) > 0 {
 		p.promote() // a follower that applied the step just committed
 		p.between()
 	}

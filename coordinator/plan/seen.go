@@ -42,6 +42,9 @@ type Worker struct {
 	Size       int64
 	Speed      float64   // tokens a second; 0 = not measured
 	Active     time.Time // its newest accepted report
+	Frozen     string    // digest of its frozen weights as loaded; "" = none, or unknown
+	Checked    int64     // up to which step they are known to be unchanged
+	Spoiled    string    // which of them changed
 }
 
 // Report is a shard's accepted report.

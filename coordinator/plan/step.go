@@ -110,6 +110,7 @@ func (p *planner) agree() bool {
 			best = key
 		}
 	}
+	again := false
 	if len(order) > 1 {
 		if len(full) < 3 || 2*len(groups[best]) <= len(full) {
 			p.settle(fsm.Paused, "step %d: workers disagree about the parameters: %s; resume executes it again from the newest checkpoint", r.Round.Step+1, describe(groups, order))
@@ -118,13 +119,28 @@ func (p *planner) agree() bool {
 		for _, key := range order {
 			for _, w := range groups[key] {
 				if key != best {
+					again = true
 					p.do(&fsm.Expire{Worker: w, Quarantine: true, Reason: "odd one out at step " + itoa(r.Round.Step+1) + ": " + describe(groups, order)})
 				}
 			}
 		}
 	}
+	if again {
+		p.repeat()
+		return true
+	}
 	p.commit(groups[best])
 	return true
+}
+
+// repeat gives a step up that everybody has applied, and in which one who was wrong had a part: its embeddings and its sum
+// are in what the others hold too. Nobody has the parameters of before any more, so the fleet takes them from the newest
+// checkpoint, and executes what was committed since again.
+func (p *planner) repeat() {
+	for _, w := range p.s.Full() {
+		p.do(&fsm.Demote{Worker: w})
+	}
+	p.do(&fsm.Abandon{Run: p.run().ID, Round: p.run().Round.Number})
 }
 
 // commit commits the step as the workers have it, who agree. The loss over all embeddings is known to those that

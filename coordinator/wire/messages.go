@@ -63,6 +63,13 @@ type Beat struct {
 	// Missing are embedded shards of the round in flight whose Rows no other worker answered for. Where their
 	// worker is gone they leave Round.Embedded, and the holder of their lease embeds them again.
 	Missing []Range
+
+	// Frozen is the digest of the frozen weights as they were loaded; "" = there are none, or nothing watches them.
+	// Checked is the newest Round.Check for which they were hashed again and found the same (-1 = none yet), and Spoiled
+	// names those that were not the same: all that this worker computed since is in doubt.
+	Frozen  string
+	Checked int64
+	Spoiled string
 }
 
 // Pulse answers a Beat. Known is false when the coordinator has expired the worker: it drops the round's sums and
@@ -116,6 +123,10 @@ type Round struct {
 	// Audits the second computations that are wanted now: of the same gradient, for its digest alone.
 	Audited []int32
 	Audits  []Audit
+
+	// Check asks every worker to hash its frozen weights again, when it rises: the newest step whose checkpoint was asked
+	// for; -1 = none.
+	Check int64
 }
 
 // Term numbers the leader's reign. A new leader has no reports: when the term changes, workers send again the

@@ -26,6 +26,7 @@ type Base struct {
 
 	mu     sync.Mutex
 	frozen map[string]engine.Tensor // by group
+	watch  map[string]*watched      // likewise; nil: not asked for
 }
 
 // Load opens the weights of config's folder, or those of its preset, with the adapters of config.Merge merged into them,

@@ -103,5 +103,6 @@ func (b *Base) share(dev engine.Device, g group) (engine.Tensor, error) {
 		s.drop()
 	}
 	b.frozen[g.key] = t
+	b.remember(dev, g.key, t)
 	return t, nil
 }

@@ -139,6 +139,18 @@ func Load(dev Device, source Source, use Use, shape ...int) (Tensor, error) {
 	return Upload(dev, values, true, shape...)
 }
 
+// Form is the memory in which a device keeps a frozen tensor: it may have several, and make others later.
+type Form struct {
+	Name  string
+	Bytes []byte
+}
+
+// Former is a Device that shows what it keeps of a frozen tensor, so that it can be hashed as kernels read it. The bytes
+// are not changed, and may be read while kernels run.
+type Former interface {
+	Forms(t Tensor) []Form
+}
+
 // Arenas is a Device with memory for the arenas of frames: large, short-lived, given back by Free at once.
 type Arenas interface {
 	// Arena returns memory of undefined contents, aligned to Align. Nothing may use it after Free.

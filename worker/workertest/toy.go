@@ -36,7 +36,11 @@ type Toy struct {
 	Pause     time.Duration // per shard that is back-propagated
 	Embedding time.Duration // per shard that is embedded
 	Gate      func()        // called before each shard; nil = none
-	Corrected int           // shards added or taken out after a closing
+	// Touch may change the parameters when a step begins, as a fault of memory would; nil = none.
+	Touch func(step int64, w []float32)
+	// Flip may change a shard's gradient before it is rounded, as a fault of memory would; nil = none.
+	Flip      func(step int64, shard int, g []float32)
+	Corrected int // shards added or taken out after a closing
 
 	w, m, v []float32 // [vocabulary*width]
 	steps   int64
@@ -143,6 +147,9 @@ func (t *Toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 	if step != t.steps {
 		return none, fmt.Errorf("step %d: the parameters are those after %d steps", step, t.steps)
 	}
+	if t.Touch != nil {
+		t.Touch(step, t.w)
+	}
 	var rows []float32
 	var err error
 	if !t.Language {
@@ -175,17 +182,33 @@ func (t *Toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 			if err != nil {
 				return none, err
 			}
-			if added[shard.Index] {
+			digest, only := false, false
+			if a, ok := fleet.(trainer.Auditor); ok {
+				digest, only = a.Audit(shard.Index)
+			}
+			if added[shard.Index] && !only {
 				return none, fmt.Errorf("shard %d was leased twice", shard.Index)
 			}
 			t.work(t.Pause)
-			shards[shard.Index] = shard
 			g := t.gradient(step, shard, rows)
+			if t.Flip != nil {
+				t.Flip(step, shard.Index, g)
+			}
 			done := trainer.Done{Shard: shard.Index, Maxima: make([]float32, 1), Tokens: shard.Tokens(), Seconds: 1e-3 + t.Pause.Seconds()}
 			done.NonFinite = !fixed.Maxima(done.Maxima, g, o, nil)
 			if t.Language {
 				done.Loss = float64(done.Maxima[0]) / 3
 			}
+			if digest {
+				done.Digest = fixed.DigestOf(g, o, sum.Exponents, nil)
+			}
+			if only {
+				if _, err := fleet.Done(ctx, done); err != nil {
+					return none, err
+				}
+				continue
+			}
+			shards[shard.Index] = shard
 			accepted, err := fleet.Done(ctx, done)
 			if err != nil {
 				return none, err

@@ -98,6 +98,9 @@ func (q *Int8) fill(at int, w []float32) {
 // Dims is the shape of W: n outputs, k inputs.
 func (q *Int8) Dims() (n, k int) { return q.n, q.k }
 
+// Raw is the memory itself, which is not to be changed.
+func (q *Int8) Raw() []byte { return q.data }
+
 // Bytes returns the memory that the matrix takes.
 func (q *Int8) Bytes() int64 { return int64(len(q.data)) }
 

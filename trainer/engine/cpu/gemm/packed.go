@@ -123,5 +123,13 @@ func (p *Packed) Row(o int, dst []float32) {
 	}
 }
 
+// Raw is the memory itself, which is not to be changed.
+func (p *Packed) Raw() []byte {
+	if p.halves != nil {
+		return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p.halves))), 2*len(p.halves))
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p.data))), 4*len(p.data))
+}
+
 // Bytes is the memory that it takes.
 func (p *Packed) Bytes() int64 { return 4*int64(len(p.data)) + 2*int64(len(p.halves)) }
