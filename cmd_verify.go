@@ -82,7 +82,7 @@ newest first. The exit code is 1 if anything failed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON list")
-	cmd.AddCommand(verifyLedgerCommand())
+	cmd.AddCommand(verifyLedgerCommand(), verifyResumeCommand(), verifyFleetCommand())
 	return cmd
 }
 

@@ -47,6 +47,11 @@ type WorkerStatus struct {
 
 	Run    string   `json:"run,omitempty"` // that it works on; "" = idle
 	Labels []string `json:"labels,omitempty"`
+
+	Parameters string `json:"parameters,omitempty"` // digest of what it holds after State steps
+	Committed  string `json:"committed,omitempty"`  // the digest that the log has for State steps; "" = none yet
+	Frozen     string `json:"frozen,omitempty"`     // digest of its frozen weights as they were loaded
+	Checked    int64  `json:"checked,omitempty"`    // step at which they were last hashed again and were the same
 }
 
 // CheckpointStatus is a committed checkpoint.
@@ -85,6 +90,8 @@ func (l *leader) status() *Status {
 		ws := WorkerStatus{Worker: m.Worker, Name: m.Name, Numerics: m.Numerics, Ready: !m.Behind, Peer: m.Peer, State: -1, Shards: shards[m.Worker]}
 		if w := l.seen.Workers[m.Worker]; w != nil {
 			ws.State, ws.TokensPS, ws.Leaving, ws.Silent = w.State, w.Speed, w.Leaving, time.Since(w.Heard).Seconds()
+			ws.Parameters, ws.Frozen, ws.Checked = w.Parameters, w.Frozen, w.Checked
+			ws.Committed = run.ParametersAt(w.State)
 		}
 		out.Workers = append(out.Workers, ws)
 	}

@@ -211,6 +211,17 @@ func (r *Run) Parameters() string {
 	return r.Ledger.At(r.Cursor - 1).Parameters
 }
 
+// ParametersAt returns the committed digest of the parameters after some steps; "" where there is none (yet).
+func (r *Run) ParametersAt(steps int64) string {
+	switch {
+	case steps == 0:
+		return r.Initial
+	case steps < 0 || steps > r.Committed():
+		return ""
+	}
+	return r.Ledger.At(steps - 1).Parameters
+}
+
 // Manifest returns the manifest of a step; nil = none.
 func (r *Run) Manifest(step int64) *Manifest {
 	for i := range r.Manifests {

@@ -197,6 +197,11 @@ func structure(t reflect.Type) codec {
 			if r.err != nil {
 				return
 			}
+			if r.last > len(body) {
+				r.fail()
+				return
+			}
+			body, r.last = body[:len(body)-r.last], 0
 			r.rest = body
 			for i, f := range fields {
 				if len(r.rest) == 0 {

@@ -49,8 +49,13 @@ func Append(dst []byte, v any) []byte {
 
 // Unmarshal reads b into v, a pointer to a struct. Errors wrap ErrMalformed. Nothing of b is kept.
 func Unmarshal(b []byte, v any) error {
+	return UnmarshalBut(b, v, 0)
+}
+
+// UnmarshalBut is Unmarshal of a struct whose last bytes, counted in its length, are not fields.
+func UnmarshalBut(b []byte, v any, last int) error {
 	value := reflect.ValueOf(v).Elem()
-	r := &reader{rest: b}
+	r := &reader{rest: b, last: last}
 	codecOf(value.Type()).read(r, value)
 	switch {
 	case r.err != nil:

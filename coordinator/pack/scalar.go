@@ -12,6 +12,7 @@ import (
 type reader struct {
 	rest     []byte
 	elements int
+	last     int // bytes at the end of the outermost struct that are not fields
 	err      error
 }
 

@@ -120,7 +120,7 @@ func Encode(m any) ([]byte, error) {
 	if c == 0 {
 		panic(fmt.Sprintf("wire: %T is not a message", m))
 	}
-	b := pack.Append([]byte{magic[0], magic[1], since(c), c}, m)
+	b := seal(pack.Append([]byte{magic[0], magic[1], since(c), c}, m))
 	if len(b) > MaxMessage {
 		return nil, fmt.Errorf("encode %T: %d bytes, at most %d: %w", m, len(b), MaxMessage, ErrTooLarge)
 	}
@@ -143,7 +143,11 @@ func Decode(b []byte, m any) error {
 	case b[3] != c:
 		return fmt.Errorf("decode %T (code %d): message of code %d: %w", m, c, b[3], ErrMalformed)
 	}
-	if err := pack.Unmarshal(b[headerSize:], m); err != nil {
+	last, err := sealed(b)
+	if err != nil {
+		return fmt.Errorf("decode %T: %w", m, err)
+	}
+	if err := pack.UnmarshalBut(b[headerSize:], m, last); err != nil {
 		return fmt.Errorf("decode %T: %w: %w", m, ErrMalformed, err)
 	}
 	return nil

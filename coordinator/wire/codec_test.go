@@ -99,8 +99,12 @@ func TestGoldenBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := hex.EncodeToString(b); got != c.want {
-			t.Errorf("Encode(%+v) = %s, want %s", c.message, got, c.want)
+		plain, err := hex.DecodeString(c.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := hex.EncodeToString(b), hex.EncodeToString(seal(plain)); got != want {
+			t.Errorf("Encode(%+v) = %s, want %s", c.message, got, want)
 		}
 	}
 }

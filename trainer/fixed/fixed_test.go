@@ -253,3 +253,25 @@ func TestAccumulateIsMaximaAndQuantise(t *testing.T) {
 		}
 	}
 }
+
+// The digest of a gradient's rounded values needs no sum, and is that of the sum of it alone.
+func TestDigestOf(t *testing.T) {
+	r := random(t)
+	o := NewOffsets(3, Block+17, 0, 900)
+	g, maxima := gradients(r, o, 1, 2)
+	e := Exponents(maxima, o.Tensors(), 4)
+	s := NewSum(e, o.Size())
+	s.Quantise(g[0], o, 1)
+	want := s.Digest(nil)
+	if got := DigestOf(g[0], o, e, nil); got != want {
+		t.Fatalf("DigestOf = %s, want the sum's %s", got, want)
+	}
+	i := r.IntN(len(g[0]))
+	for g[0][i] == 0 {
+		i = r.IntN(len(g[0]))
+	}
+	g[0][i] = math.Float32frombits(math.Float32bits(g[0][i]) ^ 1<<31)
+	if got := DigestOf(g[0], o, e, nil); got == want {
+		t.Errorf("value %d has another sign, and the digest is the same", i)
+	}
+}
