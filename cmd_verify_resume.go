@@ -100,7 +100,7 @@ func (v *resumeVerification) verify(ctx context.Context, dir string) (err error)
 	if v.step >= run.Committed() {
 		return fmt.Errorf("step %d of run %s is not committed: %d are, so STEP is from 0 to %d", v.step+1, run.Name, run.Committed(), max(0, run.Committed()-1))
 	}
-	if err := useKernels(kernelsOf(run.Numerics)); err != nil {
+	if err := useKernels(kernelLevel(run.Numerics)); err != nil {
 		return err
 	}
 	r, err := v.execute(ctx, p, run)
@@ -124,8 +124,8 @@ func (v *resumeVerification) verify(ctx context.Context, dir string) (err error)
 	return nil
 }
 
-// kernelsOf returns the kernels of a processor's numerics id; "" of another device's.
-func kernelsOf(numerics string) string {
+// kernelLevel returns the kernels of a processor's numerics id; "" of another device's.
+func kernelLevel(numerics string) string {
 	if !strings.HasPrefix(numerics, "cpu/") {
 		return ""
 	}
@@ -286,4 +286,3 @@ func (v *resumeVerification) one(ctx context.Context, set *data.Set, t *trainer.
 	v.say("step %d: gradient %.16s, parameters %.16s, as committed (%.2f s)", s+1, o.Gradient, o.Parameters, e.Seconds)
 	return nil
 }
-

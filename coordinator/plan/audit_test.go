@@ -164,7 +164,9 @@ func TestSpoiledWeightsRewind(t *testing.T) {
 	for range 3 {
 		s.join()
 	}
-	s.until(func(r *fsm.Run) bool { return r.Committed() == 8 && r.Manifest(6) != nil && r.Manifest(3) != nil && r.Round != nil })
+	s.until(func(r *fsm.Run) bool {
+		return r.Committed() == 8 && r.Manifest(6) != nil && r.Manifest(3) != nil && r.Round != nil
+	})
 	odd := s.state().Members[1].Worker
 	s.seen.Workers[odd].Spoiled, s.seen.Workers[odd].Checked = "the frozen weights x changed", 5
 	s.think()
