@@ -62,7 +62,7 @@ trainer/export: checkpoints checkpoints/hub checkpoints/safetensors data data/to
 # coordinator: no tensors
 coordinator/credential: data/spelling
 coordinator/wire: coordinator/pack data
-coordinator/wire/bus: coordinator/wire
+coordinator/wire/bus: coordinator/credential coordinator/wire
 coordinator/wire/bus/membus: coordinator/wire/bus
 coordinator/fsm: coordinator/pack
 coordinator/plan: coordinator/fsm

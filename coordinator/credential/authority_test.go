@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-func pemOf(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
-}
-
 func TestIssue(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	a, err := NewAuthority(dir, AuthorityRequest{Name: "fleet", Algorithm: Ed25519})

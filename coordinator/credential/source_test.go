@@ -44,7 +44,7 @@ func trust(t testing.TB, dir string, all ...*Authority) string {
 	t.Helper()
 	var text []byte
 	for _, a := range all {
-		text = append(text, pemOf(a.Certificate)...)
+		text = append(text, a.PEM()...)
 	}
 	name := filepath.Join(dir, "ca.pem")
 	if err := os.WriteFile(name, text, 0o644); err != nil {

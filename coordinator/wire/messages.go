@@ -28,6 +28,12 @@ type Hello struct {
 	Version     string   // build of the binary, for logs
 	Address     string   // host:port of the worker's direct listener; "" = reachable through NATS only
 	Labels      []string // "key=value", such as "gpu=h200": what runs may ask for
+
+	// Of a fleet with certificates: the worker's public nkey, its signature over who the worker is, and a join token, a
+	// secret, which is needed until the key is admitted.
+	Key       string
+	Signature []byte
+	Token     string
 }
 
 // Welcome answers Hello.

@@ -60,6 +60,32 @@ func RowsReplySubject(run, worker string) string {
 // ChunkSubject takes ChunkRequest to one worker, answered by Chunk.
 func ChunkSubject(run, worker string) string { return "cp.run." + run + ".worker." + worker + ".chunk" }
 
+// Grant lets a worker's key act for a worker id, in a run once it is assigned to one.
+type Grant struct {
+	Worker string
+	Run    string // "" = idle
+}
+
+// Permissions returns the subjects that a worker may publish to and subscribe to, besides its inbox. Who is not admitted
+// may say hello; who is, beats and leaves; a grant with a run adds that run's. Only the leader publishes Round, and only
+// coordinators take what is sent to them. A new subject that workers use belongs here.
+func Permissions(admitted bool, grants []Grant) (publish, deny, subscribe []string) {
+	publish = []string{HelloSubject}
+	if !admitted {
+		return publish, nil, nil
+	}
+	publish = append(publish, BeatSubject, LeaveSubject, LogSubject)
+	for _, g := range grants {
+		if g.Run == "" {
+			continue
+		}
+		publish = append(publish, "cp.run."+g.Run+".>")
+		deny = append(deny, RoundSubject(g.Run))
+		subscribe = append(subscribe, RoundSubject(g.Run), RowsSubject(g.Run), RowsRequestSubject(g.Run), "cp.run."+g.Run+".worker."+g.Worker+".>")
+	}
+	return publish, deny, subscribe
+}
+
 // CheckName returns an error unless s can be part of a subject: a run's or a worker's id. 1 to 64 of A-Z, a-z, 0-9,
 // '-' and '_'.
 func CheckName(what, s string) error {

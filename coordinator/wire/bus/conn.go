@@ -15,6 +15,9 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
 // Errors that callers decide on.
@@ -31,12 +34,15 @@ var (
 
 // Options configure a connection.
 type Options struct {
-	Server         *Server       // a server in this process; nil = URL
-	URL            string        // nats://host:port, several separated by commas
-	Name           string        // the connection's name: what Disconnected is called with
-	FailureTimeout time.Duration // pings derive from it; 0 = 1 s
-	Log            *slog.Logger  // nil = none
-	Errors         func(error)   // told of everything that went wrong in the background; may be nil
+	Server         *Server            // a server in this process; nil = URL
+	URL            string             // nats://host:port, several separated by commas
+	Name           string             // the connection's name: what Disconnected is called with
+	TLS            *credential.Source // own certificate, and the CA that the server must be of; nil = plain. Not with Server
+	Key            *Key               // of a worker, where the server asks for certificates
+	Token          credential.Secret  // join token, shown with every hello until the key is admitted
+	FailureTimeout time.Duration      // pings derive from it; 0 = 1 s
+	Log            *slog.Logger       // nil = none
+	Errors         func(error)        // told of everything that went wrong in the background; may be nil
 }
 
 // Conn is a connection. It reconnects for ever, every 20 ms at first, until it is closed.
@@ -104,6 +110,14 @@ func (c *Conn) Connected() bool { return c.carrier.Connected() }
 
 // Name returns the connection's name.
 func (c *Conn) Name() string { return c.o.Name }
+
+// Introduce completes a worker's hello with its key, its signature and the join token, if the connection has a key.
+func (c *Conn) Introduce(m *wire.Hello) error {
+	if c.o.Key == nil {
+		return nil
+	}
+	return c.o.Key.introduce(m, c.o.Token)
+}
 
 // Flush waits until the server has taken everything that was published and subscribed, at most 10 s.
 func (c *Conn) Flush(ctx context.Context) error {

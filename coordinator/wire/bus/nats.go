@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,7 +15,12 @@ import (
 const pendingBytes = 256 << 20
 
 // natsCarrier is a Carrier over a NATS connection. It reconnects for ever, every 20 ms at first, until it is closed.
-type natsCarrier struct{ nats *nats.Conn }
+type natsCarrier struct {
+	nats *nats.Conn
+
+	mu            sync.Mutex
+	subscriptions map[*subscribed]bool
+}
 
 // Connect connects over NATS. Until ctx ends it retries a server that cannot be reached.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
@@ -23,6 +29,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 
 func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error) {
 	o = o.defaults()
+	carrier := &natsCarrier{subscriptions: map[*subscribed]bool{}}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.MaxReconnects(-1),
@@ -35,7 +42,11 @@ func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error
 		nats.PingInterval(max(o.FailureTimeout/2, 50*time.Millisecond)),
 		nats.MaxPingsOutstanding(2),
 		nats.ReconnectBufSize(-1), // a publish without a connection is an error, not a message that comes late
-		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { raise(lost(s, err)) }),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			if !carrier.refused(err) {
+				raise(lost(s, err))
+			}
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				raise(fmt.Errorf("connection %q lost: %w", o.Name, err))
@@ -46,13 +57,15 @@ func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error
 	if o.Server != nil {
 		options = append(options, nats.InProcessServer(o.Server.nats))
 	}
+	options = append(options, o.identity()...)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		c, err := nats.Connect(o.URL, options...)
 		if err == nil {
-			return &natsCarrier{c}, nil
+			carrier.nats = c
+			return carrier, nil
 		}
 		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
-			return nil, fmt.Errorf("connect to %s: %w", o.target(), err)
+			return nil, fmt.Errorf("connect to %s: %w", o.target(), refusedBy(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -85,7 +98,7 @@ func (c *natsCarrier) Publish(subject string, payload []byte) error {
 
 // Subscribe implements Carrier: one after another means in a goroutine of the subscription.
 func (c *natsCarrier) Subscribe(subject, queue string, f func(Message)) (func(), error) {
-	s, err := c.nats.QueueSubscribe(subject, queue, func(n *nats.Msg) {
+	s := &subscribed{subject: subject, queue: queue, handler: func(n *nats.Msg) {
 		f(Message{Data: n.Data, Respond: func(payload []byte) error {
 			err := n.Respond(payload)
 			if errors.Is(err, nats.ErrMsgNoReply) || errors.Is(err, nats.ErrConnectionClosed) {
@@ -93,15 +106,15 @@ func (c *natsCarrier) Subscribe(subject, queue string, f func(Message)) (func(),
 			}
 			return named(err)
 		}})
-	})
-	if err == nil {
-		err = s.SetPendingLimits(-1, pendingBytes)
-	}
-	if err != nil {
+	}}
+	c.mu.Lock()
+	c.subscriptions[s] = true
+	c.mu.Unlock()
+	if err := c.make(s); err != nil {
+		c.end(s)
 		return nil, named(err)
 	}
-	// The only errors of unsubscribing are that the subscription or the connection is closed already.
-	return func() { _ = s.Unsubscribe() }, nil
+	return func() { c.end(s) }, nil
 }
 
 // Request implements Carrier.
@@ -131,6 +144,8 @@ func named(err error) error {
 		return ErrDisconnected
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
@@ -26,6 +27,11 @@ type ServerOptions struct {
 	Listen         string        // host:port; port 0 = any free one; "" = connections of this process only
 	FailureTimeout time.Duration // pings derive from it; 0 = 1 s
 	Log            *slog.Logger  // nil = none
+	// TLS asks everybody who connects over the network for a certificate, and workers for their key as well; nil = plain,
+	// for loopback: whoever connects may do everything.
+	TLS       *credential.Source
+	Directory Directory            // what workers' keys may do; needed with TLS
+	Refusals  *credential.Refusals // where refusals are counted; nil = nowhere
 	// Disconnected is called with the name of every client connection that ends, and why, from one goroutine. In a
 	// cluster that is every client of every server.
 	Disconnected func(name, reason string)
@@ -82,6 +88,7 @@ func hostPort(address string) (host string, port int, err error) {
 type Server struct {
 	nats   *server.Server
 	system *nats.Conn
+	door   *door // nil = open to all
 }
 
 // StartServer starts a server and returns when it accepts connections.
@@ -119,19 +126,31 @@ func StartServer(o ServerOptions) (_ *Server, err error) {
 	ours, system := server.NewAccount(account), server.NewAccount(server.DEFAULT_SYSTEM_ACCOUNT)
 	opts.Accounts = []*server.Account{ours, system}
 	opts.SystemAccount = server.DEFAULT_SYSTEM_ACCOUNT
-	opts.Users = []*server.User{
-		{Username: "worker", Password: "worker", Account: ours},
-		{Username: "system", Password: secret, Account: system},
+	var d *door
+	if o.TLS != nil {
+		d = &door{
+			source: o.TLS, directory: o.Directory, refusals: o.Refusals, grace: 2 * o.FailureTimeout, local: rand.Text(), system: secret,
+			guests: map[uint64]*guest{}, knocked: map[string]int{},
+		}
+		d.configure(opts)
+	} else {
+		opts.Users = []*server.User{
+			{Username: "worker", Password: "worker", Account: ours},
+			{Username: "system", Password: secret, Account: system},
+		}
+		opts.NoAuthUser = "worker"
 	}
-	opts.NoAuthUser = "worker"
 
 	ns, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
-	s := &Server{nats: ns}
-	logger := &serverLog{log: o.Log}
-	ns.SetLogger(logger, false, false)
+	s := &Server{nats: ns, door: d}
+	if d != nil {
+		d.nats = ns
+	}
+	logger := &serverLog{log: o.Log, refusals: o.Refusals}
+	ns.SetLogger(logger, o.TLS != nil, false)
 	ns.Start()
 	// Ready at once or a port that is taken, which only the log tells.
 	for deadline := time.Now().Add(10 * time.Second); !ns.ReadyForConnections(20 * time.Millisecond); {
@@ -186,6 +205,13 @@ func (s *Server) Routes() int {
 	return len(others)
 }
 
+// Refresh lets workers do what the Directory says now. It is called when admissions, members or their runs have changed.
+func (s *Server) Refresh() {
+	if s.door != nil {
+		s.door.refresh()
+	}
+}
+
 // URL returns where clients connect, nats://host:port; "" when the server does not listen.
 func (s *Server) URL() string {
 	if s.nats.Addr() == nil {
@@ -198,6 +224,9 @@ func (s *Server) URL() string {
 func (s *Server) Close() {
 	if s.system != nil {
 		s.system.Close()
+	}
+	if s.door != nil {
+		s.door.close()
 	}
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
