@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"context"
 	"net"
 	"strings"
 	"sync"
@@ -66,7 +67,9 @@ func TestCluster(t *testing.T) {
 	}
 	worker := connect(t, bus.Options{URL: servers[0].URL(), Name: "worker"})
 	eventually(t, "a worker of one server is answered by another's", func() bool {
-		p, err := bus.Request[wire.Pulse](t.Context(), worker, "beats", &wire.Beat{Worker: "w"})
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // a request may be lost with its connection
+		defer cancel()
+		p, err := bus.Request[wire.Pulse](ctx, worker, "beats", &wire.Beat{Worker: "w"})
 		return err == nil && p.Known
 	})
 	other := connect(t, bus.Options{URL: servers[1].URL(), Name: "short"})
@@ -84,7 +87,9 @@ func TestCluster(t *testing.T) {
 	began := time.Now()
 	servers[0].Close() // the worker knew no other address than this one's
 	eventually(t, "the worker is connected to another server", func() bool {
-		p, err := bus.Request[wire.Pulse](t.Context(), worker, "beats", &wire.Beat{Worker: "w"})
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // a request may be lost with its connection
+		defer cancel()
+		p, err := bus.Request[wire.Pulse](ctx, worker, "beats", &wire.Beat{Worker: "w"})
 		return err == nil && p.Known
 	})
 	t.Logf("the worker goes on %v after its server closed", time.Since(began))
