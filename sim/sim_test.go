@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -161,6 +162,9 @@ func (c *cluster) peace() {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
+	if !c.over() {
+		c.note("stuck\n%s", c.where())
+	}
 	// Whoever saw the end goes home. Who was cut off then waits for a coordinator that has left, and goes when told.
 	time.Sleep(2 * failure)
 	for _, h := range c.hands {
@@ -268,4 +272,29 @@ func (c *cluster) steer(to fsm.Lifecycle) {
 			s.node.Stop("the schedule says so")
 		}
 	}
+}
+
+// where says what a cluster that does not go on is doing.
+func (c *cluster) where() string {
+	var b strings.Builder
+	if s := c.state(); s != nil && len(s.Runs) > 0 {
+		fmt.Fprintf(&b, "members %+v\n", s.Members)
+		run := s.Runs[0]
+		fmt.Fprintf(&b, "state %s, cursor %d, save %+v\n", run.State, run.Cursor, run.Save)
+		if r := run.Round; r != nil {
+			fmt.Fprintf(&b, "round %+v\n", *r)
+			if r.Closing != nil {
+				fmt.Fprintf(&b, "closing %+v\n", *r.Closing)
+			}
+		}
+	}
+	buf := make([]byte, 8<<20)
+	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	own := regexp.MustCompile(`synctest bubble \d+`).FindString(all[0])
+	for _, g := range all {
+		if head, _, _ := strings.Cut(g, "\n"); strings.Contains(head, own+"]") || strings.Contains(head, own+",") {
+			b.WriteString(g + "\n\n")
+		}
+	}
+	return b.String()
 }

@@ -61,8 +61,8 @@ func (p *planner) close(finished []string) {
 	if old := r.Round.Closing; old != nil {
 		k.Number = old.Number + 1
 		k.Maxima, k.Loss, k.Tokens = old.Maxima, old.Loss, old.Tokens
-		if !k.Complete && !old.Withdrawn && p.whole(old) {
-			k.Cover = old.Cover // repeated, because it stalls
+		if !k.Complete && !old.Withdrawn && p.covered(old) {
+			k.Cover = old.Cover // repeated, because it stalls or an owner was lost
 		}
 	}
 	if !k.Complete && k.Cover == nil {

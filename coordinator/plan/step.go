@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -25,8 +26,12 @@ func (p *planner) step() {
 	case len(finished) > 0: // they hold every range: the others need nothing else
 		p.close(finished)
 		return
+	case !k.Withdrawn && p.covered(k): // only owners were lost: the same sums go to others
+		p.close(nil)
+		return
 	}
 	p.adopt(func(shard int) bool { return true })
+	p.withdraw()
 	if p.done() {
 		if p.audit() || p.overflow() {
 			return
@@ -37,12 +42,31 @@ func (p *planner) step() {
 	p.steal()
 }
 
+// withdraw takes a broken closing back: the shards whose sums are not known to be anywhere are leased again, to who has
+// their leases already. Workers repeat no report under a closing, so a leader that has none would wait for ever.
+func (p *planner) withdraw() {
+	r := p.run()
+	if k := r.Round.Closing; k == nil || k.Withdrawn || p.done() {
+		return
+	}
+	var again []fsm.Lease
+	for _, l := range r.Round.Leases {
+		for _, span := range ranges(r.Round.Shards, func(i int) bool { return i >= l.Lo && i < l.Hi && p.counted(i) == nil }) {
+			again = append(again, fsm.Lease{Lo: span.Lo, Hi: span.Hi, Worker: l.Worker})
+		}
+	}
+	p.do(&fsm.Grant{Run: r.ID, Round: r.Round.Number, Leases: again})
+}
+
+// covered reports whether everybody whose sum a closing names is there.
+func (p *planner) covered(k *fsm.Closing) bool {
+	return !k.Complete && !slices.ContainsFunc(k.Cover, func(c fsm.Cover) bool { return !p.full(c.Worker) })
+}
+
 // whole reports whether everybody that a closing needs is there.
 func (p *planner) whole(k *fsm.Closing) bool {
-	for _, c := range k.Cover {
-		if !p.full(c.Worker) {
-			return false
-		}
+	if !k.Complete && !p.covered(k) {
+		return false
 	}
 	for _, o := range k.Owners {
 		if !p.full(o.Worker) {
