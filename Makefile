@@ -6,11 +6,13 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 RACE    := ./coordinator/... ./worker/... ./data/...
 FUZZ    ?= 5s
+SEEDS   ?= 1000
+START   ?= 1
 PKG     ?= ./...
 T       ?= .
 export CGO_ENABLED ?= 0
 
-.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz chaos generate verify clean
+.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos generate verify clean
 
 help: ## this menu
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ test-real: ## SmolLM2-135M: made, fine-tuned, scored, exported (about 70 minutes
 
 fuzz: ## every fuzz target for FUZZ=5s
 	scripts/fuzz.sh $(FUZZ)
+
+sim: ## whole clusters in virtual time under random faults (SEEDS=1000 START=1); a failing seed is printed with its command
+	$(GO) test -count 1 -timeout 60m ./sim -sim.seeds $(SEEDS) -sim.start $(START)
 
 chaos: build ## 20 kills of everything and 20 kills of one worker, all seeds printed
 	$(GO) test -count 1 -timeout 60m -run Chaos . -chaos.rounds 20

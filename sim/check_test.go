@@ -71,6 +71,7 @@ func (c *cluster) check() (wrong []string) {
 		}
 	}
 	c.store.Mu.Unlock()
+	wrong = append(wrong, c.tap.linearizable()...)
 	return append(wrong, ledger(entries, run)...)
 }
 

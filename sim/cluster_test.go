@@ -40,19 +40,20 @@ type task struct {
 
 // cluster is coordinators, workers and a checkpoint store in one process, over a network in memory.
 type cluster struct {
-	t     testing.TB
-	seed  uint64
-	rng   *rand.Rand // of the schedule: only its goroutine draws from it
-	net   *membus.Network
-	raft  *consensus.Network
-	task  task
-	dir   string
-	store *store
-	seats []*seat
-	hands []*hand
-	hired int
-	logs  *journal
-	tap   *tap
+	t      testing.TB
+	seed   uint64
+	rng    *rand.Rand // of the schedule: only its goroutine draws from it
+	net    *membus.Network
+	raft   *consensus.Network
+	task   task
+	dir    string
+	store  *store
+	seats  []*seat
+	hands  []*hand
+	hired  int
+	logs   *journal
+	tap    *tap
+	uneven *rand.Rand // makes workers of unlike speed; nil = they are alike
 
 	mu     sync.Mutex
 	events []coordinator.Event
@@ -164,6 +165,15 @@ func (c *cluster) open(s *seat) {
 	}()
 }
 
+// openAll starts all coordinators that are down.
+func (c *cluster) openAll() {
+	for _, s := range c.seats {
+		if s.node == nil {
+			c.open(s)
+		}
+	}
+}
+
 // dying reports whether a coordinator's process is being ended.
 func (c *cluster) dying(s *seat) bool {
 	c.mu.Lock()
@@ -217,11 +227,15 @@ func (c *cluster) hire() *hand {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	pause := c.task.pause
+	if c.uneven != nil {
+		pause = time.Duration(float64(pause) * (0.2 + 3*c.uneven.Float64()))
+	}
 	config := worker.Config{
-		Name: name, Connection: conn.Name(), Numerics: "toy", Cache: c.dir, Log: log, Link: c.tap.link(worker.NewLink(conn)), OneRun: true,
+		Name: name, Connection: conn.Name(), Numerics: "toy", Threads: c.hired%4 + 1, Cache: c.dir, Log: log, Link: c.tap.link(worker.NewLink(conn)), OneRun: true,
 		Build: func(context.Context, worker.Run) (worker.Trainer, error) {
 			tr := workertest.NewToy()
-			tr.Pause, tr.Embedding, tr.Erratic, tr.Language = c.task.pause, c.task.pause/2, c.task.erratic, c.task.feed.Language
+			tr.Pause, tr.Embedding, tr.Erratic, tr.Language = pause, pause/2, c.task.erratic, c.task.feed.Language
 			tr.Gate = func() { // a host that stands still computes nothing
 				for frozen := c.net.Frozen(name); frozen != nil; frozen = c.net.Frozen(name) {
 					<-frozen

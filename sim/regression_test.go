@@ -18,9 +18,7 @@ func script(t *testing.T, coordinators int, what task, f func(c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, dir, what)
 		c.seat(coordinators)
-		for _, s := range c.seats {
-			c.open(s)
-		}
+		c.openAll()
 		f(c)
 		c.peace()
 		for _, w := range c.check() {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -24,13 +25,19 @@ var (
 	verbose = flag.Bool("sim.v", false, "show the whole log of every seed")
 )
 
+// TestMain sets what the logs of schedules hold.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	os.Exit(m.Run())
+}
+
 var level = slog.LevelInfo
 
 // TestSimulation plays random schedules of faults, one a seed.
 func TestSimulation(t *testing.T) {
-	if *verbose {
-		level = slog.LevelDebug
-	}
 	for i := range *seeds {
 		seed := *start + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -40,10 +47,14 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// play plays the schedule of one seed in a bubble of virtual time.
-func play(t *testing.T, seed uint64) {
+// play plays the schedule of one seed.
+func play(t *testing.T, seed uint64) { bubble(t, seed, "TestSimulation", (*cluster).perform) }
+
+// bubble plays a schedule in virtual time: f may do what it likes, then there is peace, in which the run must end, and
+// what came of it is checked.
+func bubble(t *testing.T, seed uint64, test string, f func(c *cluster)) {
 	dir := folder(t)
-	replay := fmt.Sprintf("go test ./sim -run TestSimulation -sim.seeds 1 -sim.start %d -sim.v", seed)
+	replay := fmt.Sprintf("go test ./sim -run '^%s$' -sim.seeds 1 -sim.start %d -sim.v -count 20", test, seed)
 	began := time.Now()
 	watchdog := time.AfterFunc(90*time.Second, func() {
 		buf := make([]byte, 4<<20)
@@ -60,7 +71,8 @@ func play(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		c := newCluster(t, seed, dir, randomTask(seed))
-		c.perform()
+		f(c)
+		c.peace()
 		wrong := c.check()
 		c.close()
 		if n := c.net.Connections(); n != 0 {
@@ -73,6 +85,15 @@ func play(t *testing.T, seed uint64) {
 			t.Logf("%s", c.logs)
 		}
 	})
+	left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	for _, name := range left {
+		if filepath.Base(name) != "events.jsonl" {
+			t.Errorf("seed %d: %s is left", seed, name)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
 	t.Logf("seed %d: %v of virtual time in %v", seed, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
 
@@ -114,12 +135,10 @@ func (c *cluster) weather() membus.Faults {
 	return membus.Faults{Delay: time.Millisecond, Jitter: 100 * time.Millisecond, Drop: 0.02, Reorder: 0.3, Late: time.Second}
 }
 
-// perform plays the schedule: faults for a while, then peace, in which the run must end.
+// perform plays a random schedule of faults.
 func (c *cluster) perform() {
 	c.seat(1 + 2*c.rng.IntN(2))
-	for _, s := range c.seats {
-		c.open(s)
-	}
+	c.openAll()
 	for range 1 + c.rng.IntN(4) {
 		c.hire()
 	}
@@ -132,7 +151,6 @@ func (c *cluster) perform() {
 		}
 		c.act()
 	}
-	c.peace()
 }
 
 // peace ends all faults, and waits for the end of the run.
@@ -234,9 +252,7 @@ func (c *cluster) act() {
 			c.kill(h)
 		}
 		c.crash(c.rng.IntN(2) == 0, c.seats...)
-		for _, s := range c.seats {
-			c.open(s)
-		}
+		c.openAll()
 	case what == 16:
 		c.note("pause for %v", wait)
 		c.steer(fsm.Stopping)

@@ -6,9 +6,10 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
-	"github.com/counterpoint-ml/counterpoint/worker"
 )
 
 // tap watches the logs of all coordinators and compares them as they grow.
@@ -19,16 +20,16 @@ type tap struct {
 	wrong  []string
 	clock  int64 // of the history: order of what happened
 	calls  []call
+	seen   []porcupine.Operation // what workers saw
 }
 
 // call is a leader's proposal, from when it was made until its outcome was known.
 type call struct {
-	by          string
-	entry       []byte
-	begin, end  int64 // end 0 = never known
-	outcome     error
-	unanswered  bool
-	rejectedFSM bool
+	by         string
+	entry      []byte
+	begin, end int64 // end 0 = never known
+	outcome    error
+	unanswered bool
 }
 
 func newTap() *tap { return &tap{} }
@@ -84,6 +85,3 @@ func (s *spout) Applied(entry []byte, after *fsm.State, _ error) {
 		s.complain("%s applied place %d, and nobody has applied place %d", s.name, place, len(s.log))
 	}
 }
-
-// link is a worker's link, looked at.
-func (t *tap) link(l worker.Link) worker.Link { return l }
