@@ -65,7 +65,7 @@ func (p *prepared) openAdapters(log *slog.Logger) error {
 	m := &p.config.Model
 	m.Merge = slices.Clone(m.Merge)
 	find := func(key string, path *string) error {
-		dir, err := checkpoints.Find(context.Background(), *path, log)
+		dir, err := findModel(context.Background(), *path, log)
 		if err == nil {
 			dir, err = filepath.Abs(dir)
 		}

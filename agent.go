@@ -14,6 +14,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
@@ -29,6 +30,7 @@ type crew struct {
 	threads int // of each worker
 	keep    int64
 	log     *slog.Logger
+	stores  *stores
 
 	mu     sync.Mutex
 	bases  map[string]opened           // by run identity
@@ -36,7 +38,7 @@ type crew struct {
 }
 
 func newCrew(threads int, keep int64, log *slog.Logger) *crew {
-	return &crew{threads: max(threads, 1), keep: keep, log: log, bases: map[string]opened{}, params: map[string][]backbone.Param{}}
+	return &crew{threads: max(threads, 1), keep: keep, log: log, stores: newStores(log), bases: map[string]opened{}, params: map[string][]backbone.Param{}}
 }
 
 // opened is a run's model as it is on this machine.
@@ -172,7 +174,15 @@ func (c *crew) build(ctx context.Context, run worker.Run, dev *cpu.Device) (work
 
 // load reads the trainer's state from a checkpoint, which comes from the coordinator where the path is not here.
 func (c *crew) load(ctx context.Context, run worker.Run, path string) (trainer.State, error) {
-	if _, err := os.Stat(path); err != nil {
+	if object.IsURL(path) {
+		store, name, err := c.stores.checkpoint(path)
+		if err != nil {
+			return trainer.State{}, err
+		}
+		if path, err = store.Fetch(ctx, name); err != nil {
+			return trainer.State{}, fmt.Errorf("fetch checkpoint: %w", err)
+		}
+	} else if _, err := os.Stat(path); err != nil {
 		if path, err = run.Files.Folder(ctx, "checkpoints/"+filepath.Base(path)+"/"); err != nil {
 			return trainer.State{}, fmt.Errorf("fetch checkpoint: %w", err)
 		}
@@ -250,12 +260,15 @@ func (c *crew) write(ctx context.Context, run worker.Run, state trainer.State, d
 	} else if s.Frozen, err = base.Rest(trained); err != nil {
 		return "", "", err
 	}
-	series := &checkpoints.Series{Store: checkpoints.NewLocal(run.Store)}
-	m, err := series.Write(ctx, s)
+	store, err := c.stores.at(run.Store)
 	if err != nil {
 		return "", "", err
 	}
-	return filepath.Join(run.Store, checkpoints.Name(state.Step)), m.Digest(), nil
+	m, err := (&checkpoints.Series{Store: store}).Write(ctx, s)
+	if err != nil {
+		return "", "", err
+	}
+	return store.Path(checkpoints.Name(state.Step)), m.Digest(), nil
 }
 
 // carry puts the adapters that lie merged below a snapshot's own into it: with the base they are all that its checkpoint

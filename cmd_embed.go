@@ -103,6 +103,9 @@ func (e *embedding) command(ctx context.Context, cmd *cobra.Command, model, name
 		return err
 	}
 	e.Digest = modelDigest
+	if model, err = findModel(ctx, model, e.Log); err != nil {
+		return err
+	}
 	m, err := encode.Open(ctx, model, dev, e.Options)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/export"
 )
@@ -39,6 +40,9 @@ those of the checkpoint, whose adapters are computed beside the weights, to 1e-5
 				o.Out = exportFolder(args[0], o.Format)
 			}
 			var err error
+			if o.Checkpoint, err = findModel(cmd.Context(), args[0], nil); err != nil {
+				return err
+			}
 			if o.Shard, err = parseSize(shard); err != nil {
 				return fmt.Errorf("--shard-size: %w", err)
 			}
@@ -72,6 +76,9 @@ those of the checkpoint, whose adapters are computed beside the weights, to 1e-5
 
 // exportFolder names the default folder after the run: of runs/NAME/checkpoints/step-N it is NAME-step-N.
 func exportFolder(path, format string) string {
+	if object.IsURL(path) {
+		path, _, _ = strings.Cut(strings.TrimPrefix(path, object.Scheme), "?")
+	}
 	path = filepath.Clean(path)
 	name := filepath.Base(path)
 	if strings.HasPrefix(name, "step-") {

@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/data/tokenize"
 	"github.com/counterpoint-ml/counterpoint/trainer/encode"
 )
@@ -44,7 +46,7 @@ func verifyCommand() *cobra.Command {
 		Short: "Check checkpoints, a run's ledger, a resume, or a fleet, and say what was checked",
 		Long: `Of a checkpoint, every check is listed: the manifest, each file's checksum, tensors, shapes and values, and the digests of the
 parameters, the tokenizer and the run's settings, computed again. Of a folder of checkpoints or of a run, each checkpoint is listed,
-newest first. The exit code is 1 if anything failed.`,
+newest first. So may be s3:// URLs, whose objects are read where they are. The exit code is 1 if anything failed.`,
 		Example: "  counterpoint verify runs/tiny-diffusion\n  counterpoint verify runs/tiny-diffusion/checkpoints/step-00000150",
 		Args:    atLeast("CHECKPOINT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -88,6 +90,14 @@ newest first. The exit code is 1 if anything failed.`,
 
 // verifyPath verifies a checkpoint (whole: to be shown with each check) or those of a folder, newest first.
 func verifyPath(ctx context.Context, path string) (found []verified, whole bool, err error) {
+	folder, err := object.Folder(path)
+	if err != nil {
+		return nil, false, err
+	}
+	if folder == "" && path != "" {
+		return verifyURL(ctx, path)
+	}
+	path = folder
 	dir, err := checkpoints.SeriesFolder(path)
 	if err != nil {
 		return nil, false, err
@@ -111,6 +121,52 @@ func verifyPath(ctx context.Context, path string) (found []verified, whole bool,
 		found = append(found, v)
 	}
 	return found, false, nil
+}
+
+// verifyURL is verifyPath of an object store. Each checkpoint is read from there, whatever copies this machine has.
+func verifyURL(ctx context.Context, path string) (found []verified, whole bool, err error) {
+	where, name := object.Split(path)
+	store, err := object.Open(where, storeOptions(nil))
+	if err != nil {
+		return nil, false, err
+	}
+	names := []string{name}
+	if name == "" {
+		if names, err = store.List(ctx); err != nil {
+			return nil, false, err
+		}
+		if len(names) == 0 {
+			return nil, false, fmt.Errorf("%s: %w", path, checkpoints.ErrNone)
+		}
+		slices.Sort(names)
+		slices.Reverse(names)
+	}
+	for _, name := range names {
+		m, err := store.Inspect(ctx, name, true)
+		if errors.Is(err, checkpoints.ErrUnreachable) {
+			return nil, false, err
+		}
+		first := verifiedCheck{What: "every object in the bucket has the size and SHA-256 of the manifest", OK: err == nil}
+		v := verified{}
+		if err == nil {
+			var dir string
+			if dir, err = store.Fetch(ctx, name); err != nil {
+				return nil, false, err
+			}
+			v = verify(ctx, dir)
+		} else {
+			first.Error = err.Error()
+			if m != nil {
+				v.Run, v.Step, v.Identity, v.Digest = m.Run, m.Step, m.Identity, m.ParameterDigest
+			}
+		}
+		v.Path, v.OK, v.Checks = store.Path(name), v.OK && first.OK, append([]verifiedCheck{first}, v.Checks...)
+		if step, ok := checkpoints.ParseName(name); ok {
+			v.Step = step
+		}
+		found = append(found, v)
+	}
+	return found, name != "", nil
 }
 
 func verify(ctx context.Context, dir string) verified {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
@@ -229,7 +230,7 @@ func (v *resumeVerification) load(ctx context.Context, c *crew, info worker.Run,
 		if m.Step > v.step {
 			continue
 		}
-		err := store{}.Verify(m.Path, m.Digest)
+		err := c.stores.verify(ctx, m.Path, m.Digest)
 		if err == nil {
 			var state trainer.State
 			if state, err = c.load(ctx, info, m.Path); err == nil {
@@ -239,7 +240,7 @@ func (v *resumeVerification) load(ctx context.Context, c *crew, info worker.Run,
 		}
 		r.Skipped = append(r.Skipped, fmt.Sprintf("checkpoint of step %d: %v", m.Step, err))
 		v.say("skipped: %s", r.Skipped[len(r.Skipped)-1])
-		if errors.Is(err, context.Canceled) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, checkpoints.ErrUnreachable) {
 			return err
 		}
 	}

@@ -40,6 +40,9 @@ data/tokenize/tiny: data/tokenize
 # checkpoints: no gorgonia, no NATS
 checkpoints: checkpoints/identity checkpoints/safetensors
 checkpoints/hub: checkpoints checkpoints/safetensors
+checkpoints/storetest: checkpoints
+checkpoints/object: checkpoints data/spelling
+checkpoints/object/s3test:
 
 # trainer: no NATS, no leases, no files of runs
 trainer/fixed: trainer/engine/cpu/simd
@@ -80,13 +83,14 @@ worker: worker/collective coordinator/wire coordinator/wire/bus trainer trainer/
 worker/workertest: coordinator/wire trainer trainer/fixed data
 
 # configs: the component's Config structs only
-configs: data/spelling checkpoints coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim
+configs: data/spelling checkpoints checkpoints/object coordinator data trainer trainer/backbone trainer/contrastive trainer/evaluate trainer/optim
 `
 
 // owners are the packages that alone may import a library (tests included).
 var owners = map[string][]string{
 	"github.com/hashicorp/raft":      {"coordinator/consensus", "coordinator/consensus/disk"},
 	"github.com/nats-io/":            {"coordinator/wire/bus"},
+	"github.com/minio/":              {"checkpoints/object", "checkpoints/object/s3test"},
 	"github.com/spf13/viper":         {"configs"},
 	"github.com/spf13/cobra":         {"."},
 	"gorgonia.org/":                  {"trainer/ops", "trainer/engine", "trainer/engine/cpu", "trainer/engine/enginetest", "trainer/backbone"},

@@ -50,7 +50,11 @@ func (e *evaluation) open(cmd *cobra.Command, path string, dev *cpu.Device) (*ju
 	own := *e                         // the next model has another limit of its own
 	own.Log, own.Unmerged = log, true // as the run itself evaluates
 	j := &judge{evaluation: &own, stderr: cmd.ErrOrStderr()}
-	if j.model, err = encode.Open(cmd.Context(), path, dev, own.Options); err != nil {
+	here, err := findModel(cmd.Context(), path, log)
+	if err != nil {
+		return nil, err
+	}
+	if j.model, err = encode.Open(cmd.Context(), here, dev, own.Options); err != nil {
 		return nil, err
 	}
 	if j.name, err = own.fill(j.model, path); err == nil && !e.again {

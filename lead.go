@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
-	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/progress"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
@@ -34,8 +32,13 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	if err != nil {
 		return coordinator.Outcome{}, err
 	}
+	kept := newStore(l.log)
+	defer kept.close()
+	if err := p.reach(ctx, l.log); err != nil {
+		return coordinator.Outcome{}, err
+	}
 	options := coordinator.Options{
-		Dir: p.dir, Cluster: p.config.Cluster, Run: sub, Feed: p.set, Store: store{}, Log: l.log, Version: version,
+		Dir: p.dir, Cluster: p.config.Cluster, Run: sub, Feed: p.set, Store: kept, Log: l.log, Version: version,
 		Resume: l.resume, Alone: l.listen == "", Events: l.view.Event,
 	}
 	options.Cluster.Listen = l.listen
@@ -67,6 +70,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	}
 	cancel(nil)
 	agents()
+	kept.finish()
 	return outcome, errors.Join(err, node.Close())
 }
 
@@ -98,24 +102,4 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 		})
 	}
 	return running.Wait, nil
-}
-
-// store is the coordinator's view of the checkpoints: it verifies and removes what workers write.
-type store struct{}
-
-// Verify implements coordinator.Store.
-func (store) Verify(path, digest string) error {
-	report := checkpoints.Verify(context.Background(), path, checkpoints.Hashers{})
-	if err := report.Err(); err != nil {
-		return err
-	}
-	if got := report.Manifest.Digest(); digest != "" && got != digest {
-		return fmt.Errorf("manifest of %s has digest %.16s, the committed one is %.16s", path, got, digest)
-	}
-	return nil
-}
-
-// Remove implements coordinator.Store.
-func (store) Remove(path string) error {
-	return checkpoints.NewLocal(filepath.Dir(path)).Remove(context.Background(), filepath.Base(path))
 }

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
@@ -63,12 +66,14 @@ func (p *pipeline) run() error {
 		if outcome.State != fsm.Finished {
 			return nil
 		}
-		if err := final(outcome); err != nil {
+		if err := final(context.Background(), outcome); err != nil {
 			return fmt.Errorf("stage %s is finished, but what it has made cannot be used: %w; put it back, or begin all stages again with --fresh", s.Name, err)
 		}
 		records = append(records, record)
-		if err := relink(dir, filepath.Dir(outcome.Checkpoint)); err != nil {
-			return err
+		if !object.IsURL(outcome.Checkpoint) {
+			if err := relink(dir, filepath.Dir(outcome.Checkpoint)); err != nil {
+				return err
+			}
 		}
 		if i+1 < len(p.config.Stages) {
 			handOver(&p.config.Stages[i+1], s.Config, outcome.Checkpoint)
@@ -81,11 +86,11 @@ func (p *pipeline) run() error {
 }
 
 // final reads the last checkpoint of a finished stage, and compares it with the committed digest.
-func final(o coordinator.Outcome) error {
+func final(ctx context.Context, o coordinator.Outcome) error {
 	if o.Checkpoint == "" {
 		return fmt.Errorf("there is no checkpoint of step %d", o.Step)
 	}
-	return store{}.Verify(o.Checkpoint, o.Manifest)
+	return newStores(slog.New(slog.DiscardHandler)).verify(ctx, o.Checkpoint, o.Manifest)
 }
 
 // handOver gives a stage what the one before it has made: its weights, or its adapter over the weights that it began
@@ -143,7 +148,7 @@ func madeBefore(p *prepared) string {
 		return ""
 	}
 	path := r.Saves[len(r.Saves)-1].Path
-	if _, err := os.Stat(path); err != nil || r.Saves[len(r.Saves)-1].Step != p.config.Train.Steps {
+	if _, err := os.Stat(path); err != nil && !object.IsURL(path) || r.Saves[len(r.Saves)-1].Step != p.config.Train.Steps {
 		return ""
 	}
 	return path

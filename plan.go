@@ -252,7 +252,7 @@ func when(every int64, before bool) string {
 
 func (p *prepared) planSafety(s *sheet) {
 	c := p.config.Checkpoint
-	line := fmt.Sprintf("%s into %s, the newest %d kept", when(c.Every, false), relative(p.store), c.Keep)
+	line := fmt.Sprintf("%s into %s, the newest %d kept", when(c.Every, false), place(p.store), c.Keep)
 	if c.Best != "" {
 		line += " and the best by " + c.Best
 	}

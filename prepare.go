@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/counterpoint-ml/counterpoint/checkpoints"
+	"github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -47,11 +47,20 @@ type prepared struct {
 // prepare opens a run's model folder, tokenizer, data and suites.
 func prepare(config *configs.Config, log *slog.Logger) (*prepared, error) {
 	p := &prepared{config: config, dir: runDir(config), store: config.Checkpoint.Dir}
+	if where := config.Checkpoint.Store; where != "" {
+		folder, err := object.Folder(where)
+		if err != nil {
+			return nil, fmt.Errorf("checkpoint.store: %w", err)
+		}
+		if p.store = folder; folder == "" {
+			p.store = where
+		}
+	}
 	if p.store == "" {
 		p.store = filepath.Join(p.dir, "checkpoints")
 	}
 	for _, path := range []*string{&p.dir, &p.store, &config.Model.Path} {
-		if *path == "" {
+		if *path == "" || object.IsURL(*path) {
 			continue
 		}
 		abs, err := filepath.Abs(*path)
@@ -138,7 +147,7 @@ func (p *prepared) openModel(log *slog.Logger) error {
 		p.tok, err = tiny.Open()
 		return err
 	}
-	if p.config.Model.Path, err = checkpoints.Find(context.Background(), p.config.Model.Path, log); err != nil {
+	if p.config.Model.Path, err = findModel(context.Background(), p.config.Model.Path, log); err != nil {
 		return err
 	}
 	if p.model, err = modelDigest(p.config.Model.Path); err != nil {

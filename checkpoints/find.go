@@ -30,7 +30,7 @@ func SeriesFolder(path string) (string, error) {
 			return "", err
 		}
 		for _, e := range entries {
-			if _, ok := parseName(e.Name()); ok {
+			if _, ok := ParseName(e.Name()); ok {
 				return dir, nil
 			}
 		}
@@ -54,5 +54,5 @@ func Find(ctx context.Context, path string, log *slog.Logger) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", dir, errors.Join(append([]error{err}, damaged...)...))
 	}
-	return filepath.Join(dir, entry.Name), nil
+	return entry.Dir, nil
 }

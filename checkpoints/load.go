@@ -27,7 +27,7 @@ func ReadManifest(dir string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := parseManifest(text)
+	m, err := ParseManifest(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

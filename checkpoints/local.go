@@ -30,7 +30,7 @@ const staleAfter = time.Hour
 // Put writes the files into a temporary folder, syncs each and the folder, then renames it: a crash leaves either
 // the whole checkpoint or none of it under its name.
 func (l *Local) Put(ctx context.Context, name string, files []File) error {
-	if !plainName(name) {
+	if !PlainName(name) {
 		return fmt.Errorf("name %q is not allowed", name)
 	}
 	if err := l.fs.MkdirAll(l.dir); err != nil {
@@ -159,17 +159,33 @@ func (l *Local) List(context.Context) ([]string, error) {
 	return out, err
 }
 
-// Dir implements Store.
-func (l *Local) Dir(_ context.Context, name string) (string, error) {
-	if !plainName(name) {
-		return "", fmt.Errorf("name %q is not allowed", name)
+// Inspect implements Store.
+func (l *Local) Inspect(ctx context.Context, name string, deep bool) (*Manifest, error) {
+	if !PlainName(name) {
+		return nil, fmt.Errorf("name %q is not allowed", name)
 	}
-	return filepath.Join(l.dir, name), nil
+	m, err := ReadManifest(l.Path(name))
+	switch {
+	case err != nil:
+		return nil, err
+	case deep:
+		return m, m.CheckFiles(ctx, l.Path(name))
+	}
+	return m, m.checkSizes(l.Path(name))
 }
+
+// Fetch implements Store: the files are here.
+func (l *Local) Fetch(ctx context.Context, name string) (string, error) {
+	_, err := l.Inspect(ctx, name, true)
+	return l.Path(name), err
+}
+
+// Path implements Store.
+func (l *Local) Path(name string) string { return filepath.Join(l.dir, name) }
 
 // Remove moves the folder out of sight first, so that a crash in the middle leaves no half checkpoint.
 func (l *Local) Remove(_ context.Context, name string) error {
-	if !plainName(name) {
+	if !PlainName(name) {
 		return fmt.Errorf("name %q is not allowed", name)
 	}
 	path := filepath.Join(l.dir, name)

@@ -56,8 +56,8 @@ func (m *Manifest) encode() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// parseManifest accepts only the bytes that seal writes: encoding/json alone would overlook a flipped letter case.
-func parseManifest(text []byte) (*Manifest, error) {
+// ParseManifest accepts only the bytes that seal writes: encoding/json alone would overlook a flipped letter case.
+func ParseManifest(text []byte) (*Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
 		return nil, err
@@ -77,14 +77,14 @@ func parseManifest(text []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("step %d, %d files", m.Step, len(m.Files))
 	}
 	for name := range m.Files {
-		if !plainName(name) || name == ManifestName {
+		if !PlainName(name) || name == ManifestName {
 			return nil, fmt.Errorf("file name %q is not allowed", name)
 		}
 	}
 	return &m, nil
 }
 
-// plainName reports whether name is a file of the folder itself.
-func plainName(name string) bool {
+// PlainName reports whether name is a file of the folder itself.
+func PlainName(name string) bool {
 	return name != "" && name[0] != '.' && !strings.ContainsAny(name, "/\\:\x00")
 }

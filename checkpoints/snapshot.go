@@ -97,7 +97,7 @@ func (s *Snapshot) check() error {
 		return fmt.Errorf("step %d is negative", s.Step)
 	}
 	for name := range s.Files {
-		if reserved(name) || !plainName(name) {
+		if reserved(name) || !PlainName(name) {
 			return fmt.Errorf("file name %q is not allowed", name)
 		}
 	}

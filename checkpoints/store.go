@@ -13,17 +13,27 @@ import (
 	"strings"
 )
 
-// Store keeps folders of files. Local is one; an object store is another.
+// Store keeps checkpoints: folders of files, one of which is the manifest. Local is one; checkpoints/object has another.
+// checkpoints/storetest is what all of them must pass.
 type Store interface {
-	// Put makes a folder of the files, which are written in order: all or nothing, replacing what the name held.
+	// Put makes a folder of the files, which are written in order, the manifest last: all or nothing, replacing what the
+	// name held. Several writers of the same files may be at it at once, and one finishes what another began.
 	Put(ctx context.Context, name string, files []File) error
-	// List returns the names of all folders, also of damaged ones, in no order.
+	// List returns the names of all folders that were finished, also of damaged ones, in no order.
 	List(ctx context.Context) ([]string, error)
-	// Dir returns a local folder with the files of name; a remote store fetches them.
-	Dir(ctx context.Context, name string) (string, error)
+	// Inspect reads a checkpoint's manifest and compares its files' sizes with it; with deep, all their bytes. Where the
+	// manifest could be read it is returned beside the error. Of a name that is not there errors.Is(err, fs.ErrNotExist).
+	Inspect(ctx context.Context, name string, deep bool) (*Manifest, error)
+	// Fetch returns a local folder with the files of name, each compared with the manifest. It is for reading only.
+	Fetch(ctx context.Context, name string) (string, error)
 	// Remove removes a folder. Removing what is not there is no error.
 	Remove(ctx context.Context, name string) error
+	// Path returns what the checkpoint is called outside the store: a folder, or a URL.
+	Path(name string) string
 }
+
+// ErrUnreachable marks errors that say nothing about a checkpoint: its store did not answer, or not to us.
+var ErrUnreachable = errors.New("the store cannot be reached")
 
 // Series is the checkpoints of one run in a store.
 type Series struct {
@@ -36,13 +46,14 @@ type Entry struct {
 	Step     int64
 	Manifest *Manifest // nil if Err is about the manifest
 	Err      error     // why it cannot be used; nil: nothing wrong was seen
+	Dir      string    // local folder with its files, of Newest only
 }
 
 // Name returns the folder's name of a step.
 func Name(step int64) string { return fmt.Sprintf("step-%08d", step) }
 
-// parseName is the inverse of Name.
-func parseName(name string) (int64, bool) {
+// ParseName is the inverse of Name.
+func ParseName(name string) (int64, bool) {
 	digits, ok := strings.CutPrefix(name, "step-")
 	step, err := strconv.ParseInt(digits, 10, 64)
 	return step, ok && err == nil && step >= 0 && Name(step) == name
@@ -70,7 +81,7 @@ func (s *Series) Write(ctx context.Context, snapshot *Snapshot) (*Manifest, erro
 		}
 		return err
 	}})
-	if have, err := s.intact(ctx, name); err == nil && have.sameAs(files, m) {
+	if have, err := s.Store.Inspect(ctx, name, true); err == nil && have.sameAs(files, m) {
 		return have, nil
 	}
 	if err := s.Store.Put(ctx, name, files); err != nil {
@@ -87,19 +98,6 @@ func (m *Manifest) sameAs(files []File, into *Manifest) bool {
 		}
 	}
 	return into.Checksum == m.Checksum
-}
-
-// intact returns the manifest of a checkpoint whose files have the right sums.
-func (s *Series) intact(ctx context.Context, name string) (*Manifest, error) {
-	dir, err := s.Store.Dir(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	m, err := ReadManifest(dir)
-	if err != nil {
-		return nil, err
-	}
-	return m, m.CheckFiles(ctx, dir)
 }
 
 // summed notes a file's size and sum in sums when it has been written.
@@ -136,7 +134,7 @@ func (s *Series) List(ctx context.Context, deep bool) ([]Entry, error) {
 	}
 	var out []Entry
 	for _, name := range names {
-		if step, ok := parseName(name); ok {
+		if step, ok := ParseName(name); ok {
 			out = append(out, Entry{Name: name, Step: step})
 		}
 	}
@@ -151,18 +149,9 @@ func (s *Series) List(ctx context.Context, deep bool) ([]Entry, error) {
 }
 
 func (e *Entry) inspect(ctx context.Context, store Store, deep bool) {
-	dir, err := store.Dir(ctx, e.Name)
-	if err == nil {
-		e.Manifest, err = ReadManifest(dir)
-	}
-	switch {
-	case err != nil:
-	case e.Manifest.Step != e.Step:
+	var err error
+	if e.Manifest, err = store.Inspect(ctx, e.Name, deep); err == nil && e.Manifest.Step != e.Step {
 		err = fmt.Errorf("the manifest is of step %d", e.Manifest.Step)
-	case deep:
-		err = e.Manifest.CheckFiles(ctx, dir)
-	default:
-		err = e.Manifest.checkSizes(dir)
 	}
 	if err != nil {
 		e.Err = fmt.Errorf("checkpoint %s: %w", e.Name, err)
@@ -172,8 +161,9 @@ func (e *Entry) inspect(ctx context.Context, store Store, deep bool) {
 // ErrNone says that a series holds no usable checkpoint.
 var ErrNone = errors.New("no usable checkpoint")
 
-// Newest returns the newest checkpoint that is intact, and an error for each newer one that is not: the caller warns
-// with them. ErrNone if there is none.
+// Newest returns the newest checkpoint that is intact, with a local folder of its files, and an error for each newer one
+// that is not: the caller warns with them. ErrNone if there is none. A store that cannot be reached is an error, not a
+// reason to take an older one.
 func (s *Series) Newest(ctx context.Context) (e Entry, damaged []error, err error) {
 	entries, err := s.List(ctx, false)
 	if err != nil {
@@ -181,10 +171,15 @@ func (s *Series) Newest(ctx context.Context) (e Entry, damaged []error, err erro
 	}
 	for _, e := range entries {
 		if e.Err == nil {
-			e.inspect(ctx, s.Store, true)
+			if e.Dir, err = s.Store.Fetch(ctx, e.Name); err != nil {
+				e.Err = fmt.Errorf("checkpoint %s: %w", e.Name, err)
+			}
 		}
 		if err := ctx.Err(); err != nil {
 			return Entry{}, damaged, err
+		}
+		if errors.Is(e.Err, ErrUnreachable) {
+			return Entry{}, damaged, e.Err
 		}
 		if e.Err != nil {
 			damaged = append(damaged, e.Err)

@@ -145,7 +145,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"format":1}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		m, err := parseManifest(text)
+		m, err := ParseManifest(text)
 		if err != nil {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	objectstore "github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/coordinator"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 	"github.com/counterpoint-ml/counterpoint/trainer/contrastive"
@@ -42,6 +43,14 @@ func check(c *Config, m *merger) []Error {
 		}
 		if c.Checkpoint.Best != "" {
 			fail("checkpoint.best", "%q needs a suite to be measured on; add evaluate.suites", c.Checkpoint.Best)
+		}
+	}
+	if where := c.Checkpoint.Store; where != "" {
+		if err := objectstore.Valid(where); err != nil {
+			fail("checkpoint.store", "%v", err)
+		}
+		if c.Checkpoint.Dir != "" {
+			fail("checkpoint.store", "stands beside checkpoint.dir; checkpoints go to one place: remove one of the two")
 		}
 	}
 	if b := c.Checkpoint.Best; b != "" && !metric.MatchString(b) {

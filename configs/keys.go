@@ -88,6 +88,7 @@ var runKeys = []Key{
 
 	{Path: "checkpoint", Type: "map", Doc: "When checkpoints are written and which are kept. Changes freely on resume."},
 	{Path: "checkpoint.dir", Type: "string", Doc: "Folder; left out: runs/NAME/checkpoints.", Example: "/mnt/ckpt/run1"},
+	{Path: "checkpoint.store", Type: "string", Doc: "Instead of checkpoint.dir an object store, or file:///FOLDER. After a ? may follow, joined by &: endpoint=https://HOST:PORT (else AWS_ENDPOINT_URL, else AWS), region=NAME, path_style=true, checksums=false, spool=GB that are kept on a worker's disk (16). Credentials are those of AWS's environment, of ~/.aws/credentials or of the machine's role.", Example: "s3://bucket/run1?endpoint=https://minio:9000"},
 	{Path: "checkpoint.every", Type: "int", Default: 0, Min: 0, Doc: "Steps between checkpoints; 0 = only at the end.", Example: "100"},
 	{Path: "checkpoint.keep", Type: "int", Default: 3, Min: 1, Doc: "Newest checkpoints kept, besides the best one.", Example: "3"},
 	{Path: "checkpoint.best", Type: "string", Doc: "Metric of the first suite that chooses the best checkpoint.", Example: "ndcg@10"},

@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/viper"
 
+	objectstore "github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/data/spelling"
 )
 
@@ -244,7 +245,7 @@ func parent(path string) string {
 // resolve makes a path of the file relative to the file, and one of --set or the environment to the current
 // folder, and reports a path that is not there.
 func (m *merger) resolve(key string, path *string) {
-	if *path == "" {
+	if *path == "" || objectstore.IsURL(*path) { // a URL is looked up when it is opened
 		return
 	}
 	if !m.above(key) && !filepath.IsAbs(*path) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	objectstore "github.com/counterpoint-ml/counterpoint/checkpoints/object"
 	"github.com/counterpoint-ml/counterpoint/trainer/backbone"
 )
 
@@ -125,6 +126,9 @@ func (s *Stage) place() {
 	c.Log.Dir = filepath.Join(c.Log.Dir, s.Name)
 	if c.Checkpoint.Dir != "" {
 		c.Checkpoint.Dir = filepath.Join(c.Checkpoint.Dir, s.Name)
+	}
+	if c.Checkpoint.Store != "" {
+		c.Checkpoint.Store = objectstore.Join(c.Checkpoint.Store, s.Name)
 	}
 	c.Name += "-" + s.Name
 }

@@ -201,6 +201,23 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
+// The query of a store's URL says how to reach it, and moves with it.
+func TestConfigureMovesURLs(t *testing.T) {
+	for _, c := range []struct{ was, is, path, want string }{
+		{"s3://b/p?endpoint=a", "s3://b/p?endpoint=c", "s3://b/p/step-1?endpoint=a", "s3://b/p/step-1?endpoint=c"},
+		{"s3://b/p?endpoint=a", "s3://other/q", "s3://b/p/step-1?endpoint=a", "s3://other/q/step-1"},
+		{"/folder", "s3://b/p?region=x", "/folder/step-1", "s3://b/p/step-1?region=x"},
+		{"s3://b/p", "/folder", "s3://elsewhere/step-1?x=y", "s3://elsewhere/step-1?x=y"},
+	} {
+		l := started(t)
+		l.must(closing(1, 1), commit(1, 0, "1"), &fsm.SaveAt{Run: "r", Step: 1, Worker: "a"})
+		l.must(&fsm.Configure{Run: "r", Store: c.was}, &fsm.Saved{Run: "r", Step: 1, Path: c.path, Digest: "m"}, &fsm.Configure{Run: "r", Store: c.is})
+		if m := l.run().Manifest(1); m == nil || m.Path != c.want {
+			t.Errorf("from %q to %q: checkpoint %+v, want %q", c.was, c.is, m, c.want)
+		}
+	}
+}
+
 func TestSnapshotRefusesDamage(t *testing.T) {
 	l := started(t)
 	var b bytes.Buffer

@@ -49,9 +49,15 @@ func (c *Configure) apply(s *State) error {
 	if r.Round != nil && r.Round.Kind == Evaluate {
 		r.Round = nil
 	}
+	was, wasQuery, _ := strings.Cut(r.Store, "?") // of a URL
+	is, isQuery, _ := strings.Cut(c.Store, "?")
 	moved := func(path string) string {
-		if rest, ok := strings.CutPrefix(path, r.Store+"/"); ok && r.Store != "" {
-			return c.Store + "/" + rest
+		path, query, _ := strings.Cut(path, "?")
+		if rest, ok := strings.CutPrefix(path, was+"/"); ok && was != "" && query == wasQuery {
+			path, query = is+"/"+rest, isQuery
+		}
+		if query != "" {
+			path += "?" + query
 		}
 		return path
 	}

@@ -140,6 +140,9 @@ func (p *planner) save() {
 	if p.everybodyLeaves() && r.SaveTried < r.Cursor {
 		due = true
 	}
+	if pause := p.v.Timers.Failure << min(r.SaveLosses, 6); r.SaveLosses > 0 && r.SaveTried < r.Cursor && p.now.Sub(r.SaveLostAt) >= pause {
+		due = true // a store that was away may be back; each loss doubles the pause
+	}
 	if !due && !best {
 		return
 	}

@@ -271,6 +271,37 @@ func TestFailedSaveIsTriedAgain(t *testing.T) {
 	s.checkLedger()
 }
 
+// A checkpoint that was lost is asked for again after a pause, without waiting for the next multiple of checkpoint.every.
+func TestStoreComesBack(t *testing.T) {
+	s := newSim(t, 5, fsm.Settings{CheckpointEvery: 3})
+	w := s.join()
+	waited := false
+	for i := 0; s.run() != nil && i < 200_000; i++ {
+		r := s.run()
+		if r.Save != nil && r.Save.Step == 3 {
+			s.seen.Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "connection refused"}
+		} else {
+			s.act(w)
+		}
+		if r.SaveLosses == 1 && r.Cursor == 4 && !waited {
+			waited = true
+			for range 300 { // a slow step
+				s.now = s.now.Add(10 * time.Millisecond)
+				s.seen.Workers[w.id].Heard = s.now
+				s.think()
+			}
+		}
+		s.deliver()
+		s.now = s.now.Add(time.Millisecond)
+		s.think()
+	}
+	r := s.state().Runs[0]
+	if !waited || r.Manifest(4) == nil && r.Manifest(5) == nil {
+		t.Errorf("waited %v, checkpoints %+v; want one of step 4 or 5, soon after that of step 3 was lost", waited, r.Manifests)
+	}
+	s.checkLedger()
+}
+
 func TestTimersNest(t *testing.T) {
 	for _, d := range []time.Duration{plan.MinFailureTimeout, 250 * time.Millisecond, time.Second, 30 * time.Second, plan.MaxFailureTimeout} {
 		if _, err := plan.NewTimers(d); err != nil {
