@@ -2,67 +2,101 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/api"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
 func logsCommand() *cobra.Command {
+	var r remote
 	var join string
 	var follow bool
 	var n int
 	cmd := &cobra.Command{
-		Use:     "logs --join nats://HOST:PORT",
-		Short:   "The newest log lines of the whole fleet",
-		Example: "  counterpoint logs -f\n  counterpoint logs -n 500 --join nats://10.0.0.1:4222",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
-			defer cancel()
-			conn, err := bus.Connect(ctx, bus.Options{URL: join, Name: connectionName("logs"), FailureTimeout: time.Second})
-			if err != nil {
-				return fmt.Errorf("no coordinator at %s: %w", join, err)
-			}
-			defer conn.Close()
+		Use:   "logs [RUN]",
+		Short: "The newest log lines of the whole fleet, or of one run",
+		Long: `Lines of coordinators and workers. Of one run: those about it, and those about no run in particular. RUN is the run's id, its
+name, or the beginning of either. -f goes on with new ones, over coordinators that are lost, until Ctrl-C.`,
+		Example: `  counterpoint logs -f
+  counterpoint logs debian-diffusion -n 500
+  counterpoint logs --join nats://10.0.0.1:4222        a "train" with cluster.listen, which has no HTTP`,
+		Args: optional("RUN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
 			out := cmd.OutOrStdout()
-			if follow { // before the request, so that no line falls between the two
-				lines := make(chan *wire.Log, 1024)
-				if _, err := bus.Subscribe(conn, wire.LogSubject, func(l *wire.Log) { lines <- l }); err != nil {
-					return err
+			write := func(l *api.LogLine) error {
+				if r.json {
+					return json.NewEncoder(out).Encode(l)
 				}
-				if err := newestLogs(ctx, conn, out, n); err != nil {
-					return err
-				}
-				ctx, drain := interrupts(cmd.Context(), io.Discard, "", "")
-				for {
-					select {
-					case l := <-lines:
-						writeLog(out, l)
-					case <-drain:
-						return nil
-					case <-ctx.Done():
-						return ctx.Err()
-					}
-				}
+				return writeLog(out, l, len(args) == 0)
 			}
-			return newestLogs(ctx, conn, out, n)
+			var err error
+			if join != "" {
+				if len(args) > 0 {
+					return errors.New("--join shows the whole fleet; RUN needs --server")
+				}
+				err = joinLogs(ctx, join, n, follow, write)
+			} else {
+				var c *api.Client
+				if c, err = r.client(); err != nil {
+					return err
+				}
+				run := ""
+				if len(args) > 0 {
+					run = args[0]
+				}
+				err = c.Logs(ctx, run, n, follow, write)
+			}
+			if ctx.Err() != nil && cmd.Context().Err() == nil {
+				return nil // Ctrl-C
+			}
+			return err
 		},
 	}
+	r.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&join, "join", "nats://127.0.0.1:4222", "address of a coordinator")
+	f.StringVar(&join, "join", "", "listen on NATS, at the address where workers join, instead of --server")
 	f.BoolVarP(&follow, "follow", "f", false, "go on with new lines until Ctrl-C")
 	f.IntVarP(&n, "lines", "n", 50, "how many of the newest lines; 0 = all that are kept")
 	return cmd
 }
 
-func newestLogs(ctx context.Context, conn *bus.Conn, out io.Writer, n int) error {
-	reply, err := bus.Request[wire.LogsReply](ctx, conn, wire.LogsSubject, &wire.LogsRequest{Lines: n})
+// joinLogs is Client.Logs over NATS.
+func joinLogs(ctx context.Context, url string, n int, follow bool, write func(*api.LogLine) error) error {
+	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := bus.Connect(soon, bus.Options{URL: url, Name: connectionName("logs"), FailureTimeout: time.Second})
+	if err != nil {
+		return fmt.Errorf("no coordinator at %s: %w", url, err)
+	}
+	defer conn.Close()
+	line := func(l *wire.Log) error {
+		return write(&api.LogLine{Time: l.Time, Run: l.Run, Source: l.Source, Level: l.Level, Text: l.Text})
+	}
+	lines := make(chan *wire.Log, 1024)
+	if follow { // before the request, so that no line falls between the two
+		if _, err := bus.Subscribe(conn, wire.LogSubject, func(l *wire.Log) {
+			select {
+			case lines <- l:
+			case <-ctx.Done():
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	reply, err := bus.Request[wire.LogsReply](soon, conn, wire.LogsSubject, &wire.LogsRequest{Lines: n})
 	if errors.Is(err, bus.ErrNoResponder) {
 		return errors.New("a NATS server, but no leading coordinator, answers there")
 	}
@@ -70,11 +104,29 @@ func newestLogs(ctx context.Context, conn *bus.Conn, out io.Writer, n int) error
 		return fmt.Errorf("logs: %w", err)
 	}
 	for i := range reply.Lines {
-		writeLog(out, &reply.Lines[i])
+		if err := line(&reply.Lines[i]); err != nil {
+			return err
+		}
+	}
+	for follow {
+		select {
+		case l := <-lines:
+			if err := line(l); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }
 
-func writeLog(out io.Writer, l *wire.Log) {
-	fmt.Fprintf(out, "%s %-5s %-24s %s\n", l.Time.Local().Format("15:04:05.000"), l.Level, l.Source, l.Text)
+// writeLog prints a line; runs says whether it is to name its run.
+func writeLog(out io.Writer, l *api.LogLine, runs bool) error {
+	run := ""
+	if runs && l.Run != "" {
+		run = "  run=" + l.Run
+	}
+	_, err := fmt.Fprintf(out, "%s %-5s %-20s %s%s\n", l.Time.Local().Format("15:04:05.000"), l.Level, l.Source, l.Text, run)
+	return err
 }

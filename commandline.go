@@ -49,3 +49,13 @@ func atLeast(names ...string) cobra.PositionalArgs {
 		return exactly(names...)(cmd, args[:min(len(args), len(names))])
 	}
 }
+
+// optional takes one argument of that name, or none.
+func optional(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("unexpected argument %q after %s: %s", args[1], name, cmd.UseLine())
+		}
+		return nil
+	}
+}

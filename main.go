@@ -56,7 +56,9 @@ are a function of the run file, the data, the seed and s, bit for bit, whatever 
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		trainCommand(), quickstartCommand(), coordinatorCommand(), workerCommand(), statusCommand(), logsCommand(),
+		trainCommand(), quickstartCommand(), coordinatorCommand(), workerCommand(),
+		submitCommand(), runsCommand(), statusCommand(), logsCommand(), pauseCommand(), resumeCommand(), cancelCommand(), priorityCommand(), workersCommand(),
+
 		evalCommand(), compareCommand(), scoreCommand(), embedCommand(), exportCommand(), verifyCommand(), reportCommand(), configCommand(), certsCommand(), tokenCommand(), versionCommand(),
 	)
 	return root.ExecuteContext(ctx)

@@ -80,6 +80,9 @@ func check(c *Config, m *merger) []Error {
 	for i := range c.Evaluate.Suites {
 		m.suite(i, &c.Evaluate.Suites[i])
 	}
+	if m.moved != nil {
+		m.folders(c)
+	}
 	errs := m.errs[had:]
 	m.errs = m.errs[:had]
 	return errs

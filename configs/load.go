@@ -34,16 +34,22 @@ func Load(file string, layers Layers) (*Config, error) {
 
 // Decode is Load for a text that is already in memory; file names it and is the base of its relative paths.
 func Decode(file string, text []byte, layers Layers) (*Config, error) {
+	_, c, err := read(file, text, layers, nil)
+	return c, err
+}
+
+// read is Decode. With moved, paths need not be there: those that are not absolute are, and are listed.
+func read(file string, text []byte, layers Layers, moved *[]Moved) (*merger, *Config, error) {
 	src := parse(file, text)
 	if len(src.errs) > 0 && len(src.values) == 0 {
-		return nil, result(src.errs)
+		return nil, nil, result(src.errs)
 	}
-	m := &merger{src: src, v: viper.New(), origin: map[string]Position{}}
+	m := &merger{src: src, v: viper.New(), origin: map[string]Position{}, moved: moved}
 	m.errs = append(m.errs, src.errs...)
 	m.defaults()
 	m.unknown(src.values, "", "")
 	if err := m.v.MergeConfigMap(src.values); err != nil {
-		return nil, fmt.Errorf("merge %s: %w", file, err)
+		return nil, nil, fmt.Errorf("merge %s: %w", file, err)
 	}
 	m.environment(layers.Env)
 	m.set(layers.Set)
@@ -55,9 +61,9 @@ func Decode(file string, text []byte, layers Layers) (*Config, error) {
 		m.errs = append(m.errs, check(c, m)...)
 	}
 	if err := result(m.errs); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c, nil
+	return m, c, nil
 }
 
 // merger puts the layers into viper and remembers where each value came from.
@@ -66,6 +72,7 @@ type merger struct {
 	v      *viper.Viper
 	origin map[string]Position // of paths that the environment or --set gave
 	errs   []Error
+	moved  *[]Moved // for Portable; else nil
 
 	stage    string   // "stages[0]" while that is decoded
 	replaced []string // paths that the stage has instead of the file
@@ -250,6 +257,10 @@ func (m *merger) resolve(key string, path *string) {
 	}
 	if !m.above(key) && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(m.src.file), *path)
+	}
+	if m.moved != nil {
+		m.move(key, path)
+		return
 	}
 	if _, err := os.Stat(*path); err != nil {
 		reason := err
