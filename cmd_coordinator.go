@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -101,7 +102,7 @@ func (c *coordination) lead(config *configs.Config) (coordinator.Outcome, *repor
 	p.sets = c.sets
 	view := p.keep(lines, c.file, log)
 	defer view.Close()
-	outcome, err = p.lead(c.ctx, launch{listen: c.listen, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started})
+	outcome, err = p.lead(c.ctx, launch{listen: c.listen, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started, api: c.api(config, log)})
 	if err != nil {
 		return outcome, nil, ending(c.ctx, c.cmd.ErrOrStderr(), atOnce+c.again, err)
 	}
@@ -121,4 +122,18 @@ func (c *coordination) started(n *coordinator.Node) {
 		fmt.Fprintf(c.cmd.OutOrStdout(), "workers join with: counterpoint worker --join %s\n", n.URL())
 	}
 	c.told = true
+}
+
+// api returns what serves the HTTP API beside the node; nil = there is to be none.
+func (c *coordination) api(config *configs.Config, log *slog.Logger) func(context.Context, *coordinator.Node) (*apiServer, error) {
+	if config.Cluster.API == noAPI {
+		return nil
+	}
+	return func(ctx context.Context, n *coordinator.Node) (*apiServer, error) {
+		s, err := serveAPI(ctx, n, config.Cluster.API, "", config, c.cmd.ErrOrStderr(), log)
+		if s != nil && !c.json && !c.told {
+			fmt.Fprintf(c.cmd.OutOrStdout(), "steer it with:     counterpoint status%s\n", serverFlag(s.server.URL()))
+		}
+		return s, err
+	}
 }

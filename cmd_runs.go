@@ -41,8 +41,22 @@ func writeRuns(w io.Writer, runs []coordinator.RunSummary) error {
 		_, err := fmt.Fprintln(w, "no runs yet: counterpoint submit run.yaml hands one in")
 		return err
 	}
+	if err := runTable(w, runs).write(w); err != nil {
+		return err
+	}
+	for i := range runs { // sentences do not fit a column
+		if r := &runs[i]; r.Reason != "" {
+			if _, err := fmt.Fprintf(w, "%s is %s: %s\n", r.ID, r.State, r.Reason); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func runTable(w io.Writer, runs []coordinator.RunSummary) *table {
 	t := newTable(w, column{name: "RUN", least: 18}, column{name: "STATE"}, column{name: "PRIORITY", right: true}, column{name: "STEP", right: true},
-		column{name: "LOSS", right: true}, column{name: "WORKERS", right: true}, column{name: "SUBMITTED"}, column{name: "WHY", least: 10})
+		column{name: "LOSS", right: true}, column{name: "WORKERS", right: true}, column{name: "SUBMITTED"})
 	for i := range runs {
 		r := &runs[i]
 		loss, workers := "", ""
@@ -52,9 +66,9 @@ func writeRuns(w io.Writer, runs []coordinator.RunSummary) error {
 		if r.Workers > 0 {
 			workers = fmt.Sprint(r.Workers)
 		}
-		t.row(r.ID, r.State, fmt.Sprint(r.Priority), fmt.Sprintf("%d/%d", r.Step, r.Steps), loss, workers, ago(r.Submitted), r.Reason)
+		t.row(r.ID, r.State, fmt.Sprint(r.Priority), fmt.Sprintf("%d/%d", r.Step, r.Steps), loss, workers, ago(r.Submitted))
 	}
-	return t.write(w)
+	return t
 }
 
 // ago says how long ago something was.

@@ -75,6 +75,20 @@ type trainOptions struct {
 	sets                        []string // of the command line
 }
 
+// api returns what serves the HTTP API beside the node, if the run file asks for it; nil = it does not.
+func (o *trainOptions) api(config *configs.Config, log *slog.Logger) func(context.Context, *coordinator.Node) (*apiServer, error) {
+	if config.Cluster.API == "" || config.Cluster.API == noAPI {
+		return nil
+	}
+	return func(ctx context.Context, n *coordinator.Node) (*apiServer, error) {
+		s, err := serveAPI(ctx, n, config.Cluster.API, "", config, o.notices, log)
+		if s != nil && !o.json && !o.quiet {
+			fmt.Fprintf(o.notices, "steer it with: counterpoint status%s\n", serverFlag(s.server.URL()))
+		}
+		return s, err
+	}
+}
+
 // train prepares and runs one run file in this process, or its stages.
 func train(ctx context.Context, cmd *cobra.Command, config *configs.Config, file string, o trainOptions) error {
 	if len(config.Stages) == 0 {
@@ -125,7 +139,7 @@ func trainOnce(ctx context.Context, cmd *cobra.Command, config *configs.Config, 
 		o.notices.to(w)
 	}
 	outcome, err = p.lead(ctx, launch{
-		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain,
+		workers: config.Cluster.Workers, listen: config.Cluster.Listen, resume: o.resume, view: view, log: log, drain: o.drain, api: o.api(config, log),
 	})
 	o.notices.to(cmd.ErrOrStderr())
 	view.Close()

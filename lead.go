@@ -23,7 +23,8 @@ type launch struct {
 	view    progress.View
 	log     *slog.Logger
 	started func(*coordinator.Node)
-	drain   <-chan struct{} // closed: finish the step, write a checkpoint, pause
+	api     func(context.Context, *coordinator.Node) (*apiServer, error) // nil = none
+	drain   <-chan struct{}                                              // closed: finish the step, write a checkpoint, pause
 }
 
 // lead runs a coordinator with the launch's local workers until the run is over or paused.
@@ -55,6 +56,14 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 		cancel(nil)
 		return coordinator.Outcome{}, errors.Join(err, node.Close())
 	}
+	var served *apiServer
+	if l.api != nil {
+		if served, err = l.api(ctx, node); err != nil {
+			cancel(nil)
+			agents()
+			return coordinator.Outcome{}, errors.Join(err, node.Close())
+		}
+	}
 	if l.started != nil {
 		l.started(node)
 	}
@@ -71,7 +80,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	cancel(nil)
 	agents()
 	kept.finish()
-	return outcome, errors.Join(err, node.Close())
+	return outcome, errors.Join(err, served.close(), node.Close())
 }
 
 // crew starts the local workers and returns what waits for their end. When the last of them has failed and no other

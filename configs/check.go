@@ -77,6 +77,7 @@ func check(c *Config, m *merger) []Error {
 	for i := range c.Data {
 		m.resolve(fmt.Sprintf("data[%d].path", i), &c.Data[i].Path)
 	}
+	m.resolve("cluster.tokens", &c.Cluster.Tokens)
 	for i := range c.Evaluate.Suites {
 		m.suite(i, &c.Evaluate.Suites[i])
 	}

@@ -116,6 +116,8 @@ var runKeys = []Key{
 	{Path: "cluster.workers", Type: "int", Default: 1, Min: 0, Max: 4096, Doc: "Local workers that `counterpoint train` starts.", Example: "2"},
 	{Path: "cluster.failure_timeout", Type: "duration", Default: "1s", Min: "100ms", Max: "10m", Doc: "How long a silent worker or leader is waited for; every other timer derives from it.", Example: "1s"},
 	{Path: "cluster.listen", Type: "string", Doc: "host:port of the embedded NATS server; left out: a free loopback port for `train`, 127.0.0.1:4222 for `coordinator`.", Example: "127.0.0.1:4222"},
+	{Path: "cluster.api", Type: "string", Doc: "host:port of the HTTP API that `submit`, `runs`, `status` and the others ask; left out: 127.0.0.1:8300 for `coordinator` unless that is taken, none for `train`; none = none.", Example: "127.0.0.1:8300"},
+	{Path: "cluster.tokens", Type: "string", Doc: "File of bearer tokens that the HTTP API takes, as `counterpoint token` writes it; relative to the YAML file. Left out: whoever is on this machine may do everything, if the API is on loopback.", Example: "tokens.txt"},
 	{Path: "cluster.mixed", Type: "bool", Default: false, Doc: "Accept workers whose kernels differ; the result then depends on which kind computed which shard.", Example: "true"},
 	{Path: "cluster.audit", Type: "string", Default: "0", Doc: "Share of the shards whose gradients a second worker computes and compares before the step is closed: 1/64, or 0.02; 0 = none. Two workers notice a wrong one, three name it.", Example: "1/64"},
 	{Path: "cluster.kernels", Type: "string", Allowed: []string{"avx512", "avx2", "portable"}, Doc: "CPU kernels that every worker uses; left out: the best the first worker has.", Example: "avx2"},

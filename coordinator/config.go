@@ -8,6 +8,8 @@ type Config struct {
 	Workers        int           `yaml:"workers,omitempty" json:"workers,omitempty"`                 // local workers that `train` starts
 	FailureTimeout time.Duration `yaml:"failure_timeout,omitempty" json:"failure_timeout,omitempty"` // the one knob; default 1s
 	Listen         string        `yaml:"listen,omitempty" json:"listen,omitempty"`                   // NATS address of the embedded server; default 127.0.0.1:0 in train, :4222 in coordinator
+	API            string        `yaml:"api,omitempty" json:"api,omitempty"`                         // address of the HTTP API; default 127.0.0.1:8300 in coordinator, none in train; "none" = none
+	Tokens         string        `yaml:"tokens,omitempty" json:"tokens,omitempty"`                   // file of the API's bearer tokens
 	Mixed          bool          `yaml:"mixed,omitempty" json:"mixed,omitempty"`                     // accept workers of several numerics ids
 	Audit          string        `yaml:"audit,omitempty" json:"audit,omitempty"`                     // share of the shards that two workers compute: "1/64"
 	Kernels        string        `yaml:"kernels,omitempty" json:"kernels,omitempty"`                 // avx512 | avx2 | portable; "" = the best of the first worker
