@@ -16,20 +16,20 @@ import (
 )
 
 func verifyFleetCommand() *cobra.Command {
+	var r remote
 	var join string
-	var asJSON bool
 	var wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "fleet --join nats://HOST:PORT",
+		Use:   "fleet [RUN]",
 		Short: "Compare the digests of the live workers' parameters and frozen weights",
 		Long: `Every worker's heartbeat tells the digest of its parameters and of how many steps they are. Each is compared with what the log
 has committed for that step, and the frozen weights' digests with each other. Workers without parameters, or at a step that is
 not committed yet, are asked again until --wait is over. The exit code is 1 if one is the odd one out, which is named.`,
-		Example: "  counterpoint verify fleet --join nats://127.0.0.1:4222",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: "  counterpoint verify fleet\n  counterpoint verify fleet debian-diffusion --server http://10.0.0.1:8300\n  counterpoint verify fleet --join nats://127.0.0.1:4222",
+		Args:    optional("RUN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := compareFleet(cmd.Context(), wait, func(ctx context.Context) (*coordinator.Status, error) {
-				text, err := askStatus(ctx, join)
+				text, err := r.status(ctx, join, strings.Join(args, ""))
 				if err != nil {
 					return nil, err
 				}
@@ -42,7 +42,7 @@ not committed yet, are asked again until --wait is over. The exit code is 1 if o
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if r.json {
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
 				err = e.Encode(f)
@@ -55,9 +55,8 @@ not committed yet, are asked again until --wait is over. The exit code is 1 if o
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&join, "join", "nats://127.0.0.1:4222", "address of a coordinator")
-	cmd.Flags().StringVar(&join, "server", "nats://127.0.0.1:4222", "the same")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	r.flags(cmd)
+	cmd.Flags().StringVar(&join, "join", "", "ask over NATS, at the address where workers join, instead of --server")
 	cmd.Flags().DurationVar(&wait, "wait", 5*time.Second, "how long to wait until all workers can be compared")
 	return cmd
 }

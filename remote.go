@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/api"
 	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
 // remote is how a command finds the fleet that it steers.
@@ -107,4 +109,41 @@ func clientTLS(files []string) (*tls.Config, error) {
 		return source.ClientConfig("", credential.Coordinator), nil
 	}
 	return nil, fmt.Errorf("%d files; CA.pem, or CA.pem,CERTIFICATE.pem,KEY is expected", len(files))
+}
+
+// status returns a run's coordinator.Status as JSON: over NATS from where workers join, or from the API. Without a name it
+// is that of the only run that is not over, or of the newest.
+func (r *remote) status(ctx context.Context, join, run string) ([]byte, error) {
+	if join != "" {
+		return askStatus(ctx, join, run)
+	}
+	c, err := r.client()
+	if err != nil {
+		return nil, err
+	}
+	if run == "" {
+		b, err := c.Runs(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var list api.RunList
+		if err := json.Unmarshal(b, &list); err != nil {
+			return nil, fmt.Errorf("the coordinator's answer: %w", err)
+		}
+		var open []string
+		for _, one := range list.Runs {
+			if run = one.ID; one.State != string(wire.Finished) && one.State != string(wire.Cancelled) {
+				open = append(open, one.ID)
+			}
+		}
+		switch {
+		case len(list.Runs) == 0:
+			return nil, errors.New("the fleet has no runs")
+		case len(open) > 1:
+			return nil, fmt.Errorf("say which run: %s", strings.Join(open, ", "))
+		case len(open) == 1:
+			run = open[0]
+		}
+	}
+	return c.Run(ctx, run)
 }
