@@ -20,7 +20,7 @@ import (
 )
 
 func coordinatorCommand() *cobra.Command {
-	var file, dir string
+	var file, dir, name string
 	var sets []string
 	var resume, asJSON bool
 	cmd := &cobra.Command{
@@ -40,11 +40,18 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 				return err
 			}
 			config.Log.Dir = dir
-			c := &coordination{cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets), sets: sets}
+			if name, err = oneOf(config, name); err != nil {
+				return err
+			}
+			c := &coordination{name: name, cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets), sets: sets}
 			if c.listen == "" {
 				c.listen = "127.0.0.1:4222"
 			}
-			c.ctx, c.drain = interrupts(cmd.Context(), cmd.ErrOrStderr(), stopping, atOnce+c.again)
+			first := stopping
+			if name != "" {
+				first = "leaving: the other coordinators go on; once more ends at once"
+			}
+			c.ctx, c.drain = interrupts(cmd.Context(), cmd.ErrOrStderr(), first, atOnce+c.again)
 			if len(config.Stages) == 0 {
 				_, _, err := c.lead(config)
 				return err
@@ -61,10 +68,32 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "run file")
 	f.StringVar(&dir, "dir", "", "folder of this coordinator: Raft log, events, report")
+	f.StringVar(&name, "name", "", "which of cluster.coordinators this is; left out: the one called like this host, or whose address is of this host alone")
 	f.StringArrayVar(&sets, "set", nil, "key=value over the run file, such as --set cluster.listen=0.0.0.0:4222")
 	f.BoolVar(&resume, "resume", false, "let a paused or failed run go on")
 	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
 	return cmd
+}
+
+// oneOf returns which of cluster.coordinators this process is, "" if there are none, and listens where that one says.
+func oneOf(config *configs.Config, name string) (string, error) {
+	if len(config.Cluster.Coordinators) == 0 {
+		if name != "" {
+			return "", fmt.Errorf("--name %s: the run file has no cluster.coordinators", name)
+		}
+		return "", nil
+	}
+	me, err := coordinator.FindCoordinator(config.Cluster.Coordinators, name)
+	if err != nil {
+		return "", err
+	}
+	if config.Cluster.Listen == "" {
+		config.Cluster.Listen = me.NATS
+	}
+	if config.Cluster.API == "" {
+		config.Cluster.API = me.API
+	}
+	return me.Name, nil
 }
 
 // coordination is what the runs of one coordinator share: all the stages of a pipeline.
@@ -75,6 +104,7 @@ type coordination struct {
 	file   string
 	again  string
 	listen string
+	name   string
 	told   bool
 	resume bool
 	json   bool
@@ -102,9 +132,15 @@ func (c *coordination) lead(config *configs.Config) (coordinator.Outcome, *repor
 	p.sets = c.sets
 	view := p.keep(lines, c.file, log)
 	defer view.Close()
-	outcome, err = p.lead(c.ctx, launch{listen: c.listen, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started, api: c.api(config, log)})
+	outcome, err = p.lead(c.ctx, launch{listen: c.listen, name: c.name, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started, api: c.api(config, log)})
 	if err != nil {
 		return outcome, nil, ending(c.ctx, c.cmd.ErrOrStderr(), atOnce+c.again, err)
+	}
+	if outcome.Others {
+		if !c.json {
+			fmt.Fprintf(out, "%s: step %d, %s; the other coordinators have the rest\n", config.Name, outcome.Step, outcome.State)
+		}
+		return outcome, nil, nil
 	}
 	if !view.accepted && outcome.State == fsm.Paused {
 		return outcome, nil, pausedBefore(outcome, c.again)
@@ -119,7 +155,7 @@ func (c *coordination) started(n *coordinator.Node) {
 		c.listen = url.Host
 	}
 	if !c.json && !c.told {
-		fmt.Fprintf(c.cmd.OutOrStdout(), "workers join with: counterpoint worker --join %s\n", n.URL())
+		fmt.Fprintf(c.cmd.OutOrStdout(), "workers join with: counterpoint worker --join %s\n", n.Join())
 	}
 	c.told = true
 }

@@ -113,6 +113,27 @@ func writeOverview(w io.Writer, o *coordinator.Overview) error {
 	return writeWorkers(w, o.Workers, o.Quarantined, o.URL, true)
 }
 
+// writeCoordinators shows a group; of one that is alone there is nothing to say.
+func writeCoordinators(w io.Writer, all []coordinator.CoordinatorStatus) error {
+	if len(all) < 2 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "COORDINATOR\tROLE\tVOTES\tAPPLIED\tCOMMITTED\tLAST HEARD\tCANNOT LEAD")
+	for _, c := range all {
+		heard, votes := "never", "no"
+		if c.Silent >= 0 {
+			heard = fmt.Sprintf("%.1f s ago", c.Silent)
+		}
+		if c.Voter {
+			votes = "yes"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", c.Name, c.Role, votes, c.Applied, c.Commit, heard, c.Unfit)
+	}
+	return t.Flush()
+}
+
 // writeStatus prints one run.
 func writeStatus(w io.Writer, s *coordinator.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -142,6 +163,9 @@ func writeStatus(w io.Writer, s *coordinator.Status) error {
 		}
 	}
 	if err := t.Flush(); err != nil {
+		return err
+	}
+	if err := writeCoordinators(w, s.Coordinators); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)

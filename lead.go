@@ -19,6 +19,7 @@ import (
 type launch struct {
 	workers int    // in this process
 	listen  string // address of the NATS server; "" = connections of this process only
+	name    string // which of cluster.coordinators this is; "" = it is alone
 	resume  bool   // a paused or failed run goes on
 	view    progress.View
 	log     *slog.Logger
@@ -40,7 +41,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	}
 	options := coordinator.Options{
 		Dir: p.dir, Cluster: p.config.Cluster, Run: sub, Feed: p.set, Store: kept, Log: l.log, Version: version,
-		Resume: l.resume, Alone: l.listen == "", Events: l.view.Event,
+		Resume: l.resume, Alone: l.listen == "" && p.config.Cluster.NATS.URL == "", Events: l.view.Event, Name: l.name,
 	}
 	options.Cluster.Listen = l.listen
 	if len(p.suites) > 0 {
@@ -68,7 +69,11 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 		l.started(node)
 	}
 	stop := context.AfterFunc(closed(ctx, l.drain), func() {
-		if ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case l.name != "":
+			node.Leave(ctx)
+		default:
 			node.Stop(byUser)
 		}
 	})
@@ -96,7 +101,7 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 	left.Store(int64(l.workers))
 	for i := range l.workers {
 		name := fmt.Sprintf("local-%d", i)
-		o := bus.Options{Server: node.Server(), FailureTimeout: p.config.Cluster.FailureTimeout}
+		o := bus.Options{Server: node.Server(), URL: p.config.Cluster.NATS.URL, FailureTimeout: p.config.Cluster.FailureTimeout}
 		m, err := c.member(ctx, name, o, func(config *worker.Config) { config.OneRun = true })
 		if err != nil {
 			return running.Wait, err

@@ -31,6 +31,7 @@ func check(c *Config, m *merger) []Error {
 		fail("model.preset", "stands beside model.path; a backbone has one origin: remove one of the two")
 	}
 	checkLoss(c, m)
+	checkCluster(c, m)
 	if w := c.Train.Schedule.Warmup; w >= c.Train.Steps && w > 0 {
 		fail("train.schedule.warmup", "%d steps of warm-up leave none of train.steps: %d to train", w, c.Train.Steps)
 	}

@@ -14,4 +14,7 @@ type Config struct {
 	Audit          string        `yaml:"audit,omitempty" json:"audit,omitempty"`                     // share of the shards that two workers compute: "1/64"
 	Kernels        string        `yaml:"kernels,omitempty" json:"kernels,omitempty"`                 // avx512 | avx2 | portable; "" = the best of the first worker
 	Threads        int           `yaml:"threads,omitempty" json:"threads,omitempty"`                 // per worker; 0 = cores / local workers
+	Coordinators   []Coordinator `yaml:"coordinators,omitempty" json:"coordinators,omitempty"`       // 1, 3 or 5, the same list for all; none = this one alone
+	NATS           NATS          `yaml:"nats,omitempty" json:"nats"`                                 // the user's own NATS servers
+	Store          string        `yaml:"store,omitempty" json:"store,omitempty"`                     // of the Raft log: wal (default) or bolt
 }

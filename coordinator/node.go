@@ -22,6 +22,7 @@ type Outcome struct {
 	State  fsm.Lifecycle
 	Reason string
 	Step   int64 // steps applied
+	Others bool  // other coordinators go on with the run, or led it to its end
 
 	Checkpoint, Manifest string // the checkpoint of that step, and its digest; "" if there is none
 }
@@ -43,7 +44,10 @@ type Node struct {
 	inbox chan func(*leader) // what the leader's loop is to do next
 
 	background sync.WaitGroup
-	closing    context.Context // ends with Close
+	worked     bool                    // the run was seen at work, by Run
+	leaving    context.Context         // ends with Leave
+	leave      context.CancelCauseFunc // of leaving
+	closing    context.Context         // ends with Close
 	close      context.CancelFunc
 }
 
@@ -55,6 +59,7 @@ func Open(o Options) (_ *Node, err error) {
 	}
 	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine(), tap: o.Tap}, inbox: make(chan func(*leader), 1024)}
 	n.closing, n.close = context.WithCancel(context.Background())
+	n.leaving, n.leave = context.WithCancelCause(context.Background())
 	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -68,11 +73,7 @@ func Open(o Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	replicated := consensus.Options{Dir: o.Dir, Name: "coordinator", FailureTimeout: n.timers.Failure, Version: o.Version, Log: o.Log}
-	if o.Consensus != nil {
-		o.Consensus(&replicated)
-	}
-	if n.raft, err = consensus.Open(replicated, n.machine); err != nil {
+	if n.raft, err = consensus.Open(n.consensus(), n.machine); err != nil {
 		return n, err
 	}
 	if err := n.history.load(filepath.Join(o.Dir, "events.jsonl")); err != nil {
@@ -81,15 +82,18 @@ func Open(o Options) (_ *Node, err error) {
 	if n.journal, err = openJournal(filepath.Join(o.Dir, "events.jsonl"), o.Events, o.Log); err != nil {
 		return n, err
 	}
-	if o.Bus != nil {
+	switch {
+	case o.Bus != nil:
 		n.conn, err = o.Bus(n.disconnected)
-	} else {
+	case o.Cluster.NATS.URL != "":
+		err = n.borrow()
+	default:
 		err = n.host()
 	}
 	if err != nil {
 		return n, err
 	}
-	n.o.Log = slog.New(bus.NewLogHandler(n.conn, "coordinator", o.Log.Handler()))
+	n.o.Log = slog.New(bus.NewLogHandler(n.conn, n.name(), o.Log.Handler()))
 	n.journal.heed = n.publishEvent
 	if _, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add); err != nil {
 		return n, err
@@ -104,10 +108,11 @@ func Open(o Options) (_ *Node, err error) {
 func (n *Node) host() (err error) {
 	if n.server, err = bus.StartServer(bus.ServerOptions{
 		Listen: n.o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: n.o.Log, Disconnected: n.disconnected,
+		Cluster: n.routes(),
 	}); err != nil {
 		return err
 	}
-	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: "coordinator", FailureTimeout: n.timers.Failure, Log: n.o.Log})
+	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: n.name(), FailureTimeout: n.timers.Failure, Log: n.o.Log})
 	return err
 }
 
@@ -133,16 +138,31 @@ func (n *Node) URL() string {
 // Run leads until the run is over or paused (with Options.Stay: over), or ctx ends, which leaves the run as it is: the
 // next life goes on. Settings that differ from the committed ones are an *IdentityError, other data a *DataError.
 func (n *Node) Run(ctx context.Context) (Outcome, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(n.leaving, func() { stop(errLeft) })()
 	for {
-		term, lost, err := n.raft.Lead(ctx)
-		if err != nil {
-			return n.outcome(), err
+		term, lost, over, err := n.follow(ctx)
+		if errors.Is(context.Cause(ctx), errLeft) {
+			err = nil
+			over = true
+		}
+		if over || err != nil {
+			o := n.outcome()
+			o.Others = over
+			return o, err
 		}
 		if err := n.machine.broken(); err != nil {
 			return Outcome{}, fmt.Errorf("read the log in %s: %w", n.o.Dir, err)
 		}
 		l := newLeader(n, term)
 		done, err := l.run(ctx, lost)
+		if errors.Is(err, errLeft) {
+			continue
+		}
+		if done {
+			n.settle(ctx)
+		}
 		if done || err != nil && !errors.Is(err, consensus.ErrNotLeader) {
 			return n.outcome(), err // a log that takes no entries, a full disk for example, ends this life
 		}

@@ -70,6 +70,7 @@ type Hosted struct {
 // Options configure a Node.
 type Options struct {
 	Dir     string // the coordinator's own folder: Raft log, owner, events.jsonl
+	Name    string // which of Cluster.Coordinators this is; "" = it is alone
 	Cluster Config
 	Run     Submission
 	Feed    Feed

@@ -30,6 +30,8 @@ type Status struct {
 
 	Priority   int        `json:"priority"`
 	Recoveries []Recovery `json:"recoveries,omitempty"` // the newest 10, oldest first
+
+	Coordinators []CoordinatorStatus `json:"coordinators"`
 }
 
 // WorkerStatus is a member of the fleet.
@@ -76,6 +78,7 @@ func (l *leader) status() *Status {
 		Version: l.o.Version, URL: l.URL(), Run: run.ID, Name: run.Name, State: string(run.State), Reason: run.Reason,
 		Step: run.Cursor, Committed: run.Committed(), Steps: run.Steps, Round: run.Rounds, Parameters: run.Parameters(),
 		Numerics: run.Numerics, Started: run.Created, Workers: []WorkerStatus{}, Quarantined: s.Quarantined, Doing: doing(run),
+		Coordinators: l.coordinators(),
 	}
 	if run.Cursor > 0 {
 		out.Loss = run.Ledger.At(run.Cursor - 1).Loss

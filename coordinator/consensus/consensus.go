@@ -86,7 +86,8 @@ type Node struct {
 	err      error // why the node stopped
 	failed   chan struct{}
 	members  map[string]*heard // reports to this node while it leads, by id
-	hint     string            // the leader's address, as others said
+	hint     string            // the leader's address, as others said; of run only
+	gone     map[string]bool   // members that were said to be gone; of run only
 	silent   atomic.Bool       // muted, for the transport
 	done     chan struct{}
 	routines sync.WaitGroup
@@ -106,7 +107,7 @@ func Open(o Options, m Machine) (*Node, error) {
 	}
 	n := &Node{
 		o: o, timers: timers, log: o.Log, hc: newLogger(o.Log), started: make(chan struct{}), news: make(chan struct{}),
-		failed: make(chan struct{}), members: map[string]*heard{}, done: make(chan struct{}),
+		failed: make(chan struct{}), members: map[string]*heard{}, gone: map[string]bool{}, done: make(chan struct{}),
 	}
 	n.adapter = &adapter{m: m, halt: n.fail}
 	if o.Disk == nil {

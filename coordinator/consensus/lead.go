@@ -19,7 +19,6 @@ func (n *Node) drain(notify <-chan bool) {
 			n.leads = leads
 			if leads {
 				n.reign++
-				n.members = map[string]*heard{}
 			}
 			n.changed()
 			n.mu.Unlock()
@@ -185,15 +184,19 @@ func (n *Node) Transfer(ctx context.Context) error {
 	if !n.up() || n.raft.State() != raft.Leader {
 		return nil
 	}
-	var heirs []Member
+	var heirs, unheard []Member
 	for _, m := range n.Members() {
-		if m.Voter && !m.Leader && m.Unfit == "" && m.Silent < n.timers.Failure && m.Slowest < n.timers.Disk {
+		switch {
+		case !m.Voter || m.Leader || m.Unfit != "" || m.Silent >= n.timers.Failure || m.Slowest >= n.timers.Disk:
+		case m.Silent < 0: // this leader is new: the member's first report is on its way
+			unheard = append(unheard, m)
+		default:
 			heirs = append(heirs, m)
 		}
 	}
 	slices.SortStableFunc(heirs, func(a, b Member) int { return int(int64(b.Last) - int64(a.Last)) })
 	err := ErrNobody
-	for _, m := range heirs {
+	for _, m := range append(heirs, unheard...) {
 		result := make(chan error, 1)
 		go func() {
 			result <- n.raft.LeadershipTransferToServer(raft.ServerID(m.ID), raft.ServerAddress(m.Address)).Error()
@@ -229,7 +232,7 @@ func (n *Node) Settle(ctx context.Context) error {
 	for {
 		behind := ""
 		for _, m := range n.Members() {
-			if !m.Leader && m.Silent < n.timers.Failure && m.Applied < goal {
+			if !m.Leader && m.Silent >= 0 && m.Silent < n.timers.Failure && m.Applied < goal {
 				behind = m.Name
 			}
 		}

@@ -166,6 +166,7 @@ func (n *Node) run() {
 // govern decides on the group and does it.
 func (n *Node) govern(began time.Time) {
 	v := n.view(began)
+	n.tell(v)
 	act := decide(v, time.Now(), n.timers)
 	if act.refused != "" {
 		n.log.Warn("a coordinator is not admitted", "name", act.seat.Name, "id", act.seat.ID, "reason", act.refused)
@@ -188,6 +189,23 @@ func (n *Node) govern(began time.Time) {
 		return
 	}
 	n.log.Info("the group changed", "change", act.kind, "id", act.seat.ID, "address", act.seat.Address, "reason", act.why)
+}
+
+// tell says who is gone and who is back.
+func (n *Node) tell(v view) {
+	now := time.Now()
+	for _, s := range v.seats {
+		gone := v.silent(s.ID, now) > n.timers.Failure
+		if gone == n.gone[s.ID] {
+			continue
+		}
+		n.gone[s.ID] = gone
+		if gone {
+			n.log.Warn("a coordinator is not heard any more", "coordinator", s.Name, "address", s.Address)
+		} else {
+			n.log.Info("a coordinator is back", "coordinator", s.Name)
+		}
+	}
 }
 
 // view is the group as this leader sees it.

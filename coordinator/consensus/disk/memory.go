@@ -50,8 +50,8 @@ type write struct {
 // NewMemory returns an empty disk.
 func NewMemory() *Memory { return &Memory{files: map[string]*file{}, stable: map[string][]byte{}} }
 
-// OnSync sets what every sync does before it takes effect: it may wait, as a slow or stuck disk does, or fail. nil is
-// nothing.
+// OnSync sets what every write that ends in a sync does first: it may wait, as a slow or stuck disk does, or fail. nil is
+// nothing. It is called outside the log's locks, so that it may sleep in virtual time (testing/synctest).
 func (m *Memory) OnSync(f func() error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,7 +94,7 @@ func (m *Memory) Open(log hclog.Logger) (*Stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log in memory: %w", err)
 	}
-	return &Stores{Log: w, Stable: w, Snapshots: snapshots{h}, Close: w.Close}, nil
+	return &Stores{Log: slowLog{w, h}, Stable: slowStable{w, h}, Snapshots: snapshots{h}, Close: w.Close}, nil
 }
 
 // handle is a disk as one life sees it: a types.VFS.
@@ -113,17 +113,15 @@ func (h handle) do(f func(m *Memory) error) error {
 	return f(h.m)
 }
 
-// flush is do for what ends in a sync.
-func (h handle) flush(f func(m *Memory) error) error {
+// wait does what OnSync says.
+func (h handle) wait() error {
 	h.m.mu.Lock()
-	before := h.m.sync
+	f := h.m.sync
 	h.m.mu.Unlock()
-	if before != nil {
-		if err := before(); err != nil {
-			return err
-		}
+	if f == nil {
+		return nil
 	}
-	return h.do(f)
+	return f()
 }
 
 // ListDir implements types.VFS.
@@ -148,7 +146,7 @@ func (h handle) Create(_, name string, size uint64) (w types.WritableFile, err e
 
 // Delete implements types.VFS. raft-wal's syncs the folder before it returns.
 func (h handle) Delete(_, name string) error {
-	return h.flush(func(m *Memory) error {
+	return h.do(func(m *Memory) error {
 		if m.files[name] == nil {
 			return fmt.Errorf("delete %s: %w", name, os.ErrNotExist)
 		}
@@ -207,7 +205,7 @@ func (o *opened) ReadAt(p []byte, at int64) (n int, err error) {
 
 // Sync implements types.WritableFile: the first sync of a new file syncs the folder too, as raft-wal's does.
 func (o *opened) Sync() error {
-	return o.h.flush(func(*Memory) error {
+	return o.h.do(func(*Memory) error {
 		for _, w := range o.f.dirty {
 			o.f.synced = put(o.f.synced, w.at, w.data)
 		}

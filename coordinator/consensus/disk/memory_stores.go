@@ -7,8 +7,48 @@ import (
 	"slices"
 
 	"github.com/hashicorp/raft"
+	raftwal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/types"
 )
+
+// slowLog is a log whose writes wait for the disk.
+type slowLog struct {
+	*raftwal.WAL
+	h handle
+}
+
+// StoreLog implements raft.LogStore.
+func (l slowLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs implements raft.LogStore.
+func (l slowLog) StoreLogs(entries []*raft.Log) error {
+	if err := l.h.wait(); err != nil {
+		return err
+	}
+	return l.WAL.StoreLogs(entries)
+}
+
+// slowStable is a stable store whose writes wait for the disk.
+type slowStable struct {
+	raft.StableStore
+	h handle
+}
+
+// Set implements raft.StableStore.
+func (s slowStable) Set(key, value []byte) error {
+	if err := s.h.wait(); err != nil {
+		return err
+	}
+	return s.StableStore.Set(key, value)
+}
+
+// SetUint64 implements raft.StableStore.
+func (s slowStable) SetUint64(key []byte, value uint64) error {
+	if err := s.h.wait(); err != nil {
+		return err
+	}
+	return s.StableStore.SetUint64(key, value)
+}
 
 // metaStore keeps the list of segments and the votes. Like the real one (bbolt) each change is one transaction that is
 // durable when the call returns.
@@ -22,7 +62,7 @@ func (s metaStore) Load(string) (state types.PersistentState, err error) {
 
 // CommitState implements types.MetaStore.
 func (s metaStore) CommitState(state types.PersistentState) error {
-	return s.h.flush(func(m *Memory) error { m.meta = copied(state); return nil })
+	return s.h.do(func(m *Memory) error { m.meta = copied(state); return nil })
 }
 
 func copied(s types.PersistentState) types.PersistentState {
@@ -38,7 +78,7 @@ func (s metaStore) GetStable(key []byte) (value []byte, err error) {
 
 // SetStable implements types.MetaStore.
 func (s metaStore) SetStable(key, value []byte) error {
-	return s.h.flush(func(m *Memory) error {
+	return s.h.do(func(m *Memory) error {
 		if value == nil {
 			delete(m.stable, string(key))
 		} else {
@@ -121,7 +161,10 @@ func (s *memorySink) Close() error {
 		return nil
 	}
 	s.done = true
-	return s.h.flush(func(m *Memory) error {
+	if err := s.h.wait(); err != nil {
+		return err
+	}
+	return s.h.do(func(m *Memory) error {
 		s.meta.Size = int64(s.buf.Len())
 		m.snapshots = append([]*snapshot{{s.meta, s.buf.Bytes()}}, m.snapshots...)
 		slices.SortStableFunc(m.snapshots, func(a, b *snapshot) int {

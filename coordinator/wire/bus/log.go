@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 )
@@ -17,6 +18,8 @@ type serverLog struct {
 	refusals *credential.Refusals
 	mu       sync.Mutex
 	fatal    error
+
+	routes atomic.Bool // a route that cannot be made was spoken of
 }
 
 // Fatal returns what Fatalf was called with.
@@ -34,6 +37,9 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
+	if strings.HasPrefix(format, "Error trying to connect to route") && l.routes.Swap(true) {
+		return // said once: a coordinator that is down is tried all the time, and the leader says who is gone
+	}
 	text := unquoted(fmt.Sprintf(format, v...))
 	if l.count(text, v) {
 		return
