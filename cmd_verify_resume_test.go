@@ -102,7 +102,7 @@ func TestFlippedCheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	file := chaosRun(t, dir)
 	runDir := filepath.Join(dir, "run")
-	p := start(t, "train", file, "--set", "log.dir="+runDir, "--set", "cluster.workers=2")
+	p := start(t, "train", file, "--set", "log.dir="+runDir, "--set", "cluster.workers=2", "--set", "cluster.audit=1/2")
 	reached(t, p, runDir, 14)
 	p.kill()
 	newest := ""
@@ -127,7 +127,7 @@ func TestFlippedCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("seed %d: bit %d of %s", s, bit, filepath.Base(path))
-	again := start(t, "train", file, "--set", "log.dir="+runDir)
+	again := start(t, "train", file, "--set", "log.dir="+runDir, "--set", "cluster.workers=3", "--set", "cluster.audit=1/2") // an audit does not show
 	if !again.wait(t, 2*time.Minute) {
 		t.Fatalf("%v\n%s", again.err, again.out.String())
 	}
@@ -191,7 +191,10 @@ func TestVerifyFleet(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("verify fleet = %d\n%s%s", code, out, errs)
 	}
-	wants(t, "verify fleet", out, "w0-", "w1-", "all 2 workers hold what the log has committed", "step ")
+	wants(t, "verify fleet", out, "w0-", "w1-", "all 2 workers hold what the log has committed")
+	if strings.Contains(out, " none ") {
+		t.Errorf("verify fleet shows no frozen weights, and the run has some:\n%s", out)
+	}
 	code, out, errs = command(t, "verify", "ledger", runDir) // while it is in use
 	if code != 0 {
 		t.Errorf("verify ledger of a run that goes on = %d\n%s%s", code, out, errs)

@@ -41,6 +41,9 @@ type Done struct {
 	Tokens    int
 	Seconds   float64
 	Digest    string // of the rounded gradient, where Auditor asks for it
+	// Rows are the shard's embeddings as this worker computes them, [texts, D], in the shard's order: only of a shard that is
+	// computed to be compared, so that those which everybody used are compared too.
+	Rows []float32
 }
 
 // Attempt says how a step's gradients are rounded: the committed maxima it starts from, and which try it is.

@@ -116,6 +116,11 @@ func (r *round) backward(ctx context.Context, shard *data.Shard) error {
 			done.Digest = fixed.DigestOf(r.grad, r.offsets, r.sum.Exponents, r.pool.For)
 		}
 		if only { // whatever it is, the one in whose sum it is answers for it
+			if r.dE != nil {
+				if done.Rows, _, err = r.model.Embed(r.packed(shard), 0); err != nil {
+					return fmt.Errorf("step %d, shard %d, embed again: %w", r.step, shard.Index, err)
+				}
+			}
 			done.Seconds = time.Since(start).Seconds()
 			_, err := r.fleet.Done(ctx, done)
 			return err

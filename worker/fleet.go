@@ -34,7 +34,7 @@ type fleet struct {
 	begun   map[work]int64 // shards that the trainer was given, and under which lease epoch
 	refused map[work]refusal
 	closed  int32 // number of the closing that Reduce succeeded under
-	audit   int   // the shard that the trainer computes for its digest alone; -1 = none
+	audit   *data.Shard // that the trainer computes for its digest alone; nil = none
 }
 
 // refusal is the lease epoch under which a report was refused. The shard is begun again under a newer lease, or when
@@ -55,7 +55,7 @@ var _ trainer.Fleet = (*fleet)(nil)
 func newFleet(s *session, j *job, r *wire.Round, header data.Header) *fleet {
 	return &fleet{
 		session: s, j: j, number: r.Number, kind: r.Kind, step: r.Step, suite: r.Suite, header: header, attempt: r.Attempt,
-		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]refusal{}, audit: -1,
+		ledger: newLedger(s, r), begun: map[work]int64{}, refused: map[work]refusal{},
 	}
 }
 
@@ -140,7 +140,7 @@ func (f *fleet) Leased(ctx context.Context, phase trainer.Phase) iter.Seq2[*data
 			if second := f.second(r, phase); second >= 0 {
 				shard, err := f.j.shelf.shard(ctx, f.request(), []int{second}, f.header.Tokens)
 				if err == nil {
-					f.auditing(second)
+					f.auditing(shard)
 				}
 				if !yield(shard, err) || err != nil {
 					return
@@ -259,12 +259,8 @@ func (f *fleet) Share(ctx context.Context, shard *data.Shard, rows []float32) er
 			}
 		}
 	}
-	slots := make([]int32, len(shard.Texts))
-	for i := range shard.Texts {
-		slots[i] = shard.Texts[i].Slot
-	}
 	f.ledger.add(wire.Report{
-		Phase: uint8(trainer.Embed), Shard: shard.Index, Tokens: shard.Tokens(), Digest: wire.DigestRows(slots, rows),
+		Phase: uint8(trainer.Embed), Shard: shard.Index, Tokens: shard.Tokens(), Digest: wire.DigestRows(slotsOf(shard), rows),
 		Epoch: f.epochOf(trainer.Embed, shard.Index),
 	})
 	return nil

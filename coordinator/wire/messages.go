@@ -295,6 +295,7 @@ type Report struct {
 	Tokens    int
 	Seconds   float64
 	Digest    string // Embed: digest of the rows, compared when a shard is embedded twice. Backward of an audited shard, and Audit: of its rounded gradient
+	Rows      string // Audit: digest of the shard's rows as this worker computes them, as in Digest of Embed
 }
 
 // Verdict answers Report, Applied, Scored and Saved. Accepted is false when the lease is gone or another report came

@@ -38,6 +38,8 @@ type Toy struct {
 	Gate      func()        // called before each shard; nil = none
 	// Touch may change the parameters when a step begins, as a fault of memory would; nil = none.
 	Touch func(step int64, w []float32)
+	// Smudge may change a shard's embeddings before they are shared, likewise; nil = none.
+	Smudge func(step int64, shard int, rows []float32)
 	// Flip may change a shard's gradient before it is rounded, as a fault of memory would; nil = none.
 	Flip      func(step int64, shard int, g []float32)
 	Corrected int // shards added or taken out after a closing
@@ -158,6 +160,9 @@ func (t *Toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 				return none, err
 			}
 			rows, _ := t.Embed(shard)
+			if t.Smudge != nil {
+				t.Smudge(step, shard.Index, rows)
+			}
 			if err := fleet.Share(ctx, shard, rows); err != nil {
 				return none, err
 			}
@@ -203,6 +208,9 @@ func (t *Toy) Step(ctx context.Context, header data.Header, step int64, fleet tr
 				done.Digest = fixed.DigestOf(g, o, sum.Exponents, nil)
 			}
 			if only {
+				if !t.Language {
+					done.Rows, _ = t.Embed(shard)
+				}
 				if _, err := fleet.Done(ctx, done); err != nil {
 					return none, err
 				}
