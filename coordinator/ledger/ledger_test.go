@@ -408,3 +408,13 @@ func TestSnapshotOfAnotherHistory(t *testing.T) {
 		t.Errorf("another state at entry 40 = %v, want a violation that names it", err)
 	}
 }
+
+func BenchmarkProve(b *testing.B) {
+	log := whole(b, testSet(b, 7))
+	for b.Loop() {
+		if _, err := prove(b, log, 0, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(steps+9), "ns/step")
+}

@@ -275,3 +275,14 @@ func TestDigestOf(t *testing.T) {
 		t.Errorf("value %d has another sign, and the digest is the same", i)
 	}
 }
+
+func BenchmarkDigestOf(b *testing.B) {
+	r := random(b)
+	o := NewOffsets(1 << 22)
+	g, maxima := gradients(r, o, 1, 0)
+	e := Exponents(maxima, 1, 64)
+	b.SetBytes(4 << 22)
+	for b.Loop() {
+		DigestOf(g[0], o, e, nil)
+	}
+}
