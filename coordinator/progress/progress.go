@@ -200,6 +200,8 @@ func Sentence(e coordinator.Event) string {
 			return "restarted from the initial parameters: there is no sound checkpoint"
 		}
 		return fmt.Sprintf("restarted from the checkpoint of step %d%s", e.Step, detail)
+	case coordinator.Rewound:
+		return fmt.Sprintf("WARNING: the steps after step %d are taken back and executed anew: %s", e.Step, e.Reason)
 	case coordinator.Recovered:
 		return fmt.Sprintf("recovered from the loss of %s%s", e.Worker, detail)
 	case coordinator.Warning:

@@ -58,6 +58,7 @@ func TestSentence(t *testing.T) {
 			"WARNING: the checkpoint of step 8 is damaged and left out: c/step-8/x: 3 bytes",
 		},
 		{coordinator.Event{Kind: coordinator.Restarted, Step: 4, Path: "c/step-4"}, "restarted from the checkpoint of step 4: c/step-4"},
+		{coordinator.Event{Kind: coordinator.Rewound, Step: 4, Reason: "worker w: x"}, "WARNING: the steps after step 4 are taken back and executed anew: worker w: x"},
 		{coordinator.Event{Kind: coordinator.Restarted}, "restarted from the initial parameters: there is no sound checkpoint"},
 	} {
 		if got := Sentence(c.event); got != c.want {

@@ -84,6 +84,11 @@ func (r *Record) Add(e coordinator.Event) {
 		if _, damaged := e.Damaged(); damaged {
 			r.Timeline = append(r.Timeline, e)
 		}
+	case coordinator.Rewound: // what was taken back is not the run's
+		r.Steps = slices.DeleteFunc(r.Steps, func(s Step) bool { return s.Step > e.Step })
+		r.Scores = slices.DeleteFunc(r.Scores, func(s Score) bool { return s.Step > e.Step })
+		r.Saves = slices.DeleteFunc(r.Saves, func(s Save) bool { return s.Step > e.Step })
+		r.Timeline = append(r.Timeline, e)
 	case coordinator.StateChanged:
 		r.State, r.Reason = e.State, e.Reason
 	default:
