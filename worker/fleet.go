@@ -33,7 +33,7 @@ type fleet struct {
 	shards  int
 	begun   map[work]int64 // shards that the trainer was given, and under which lease epoch
 	refused map[work]refusal
-	closed  int32 // number of the closing that Reduce succeeded under
+	closed  int32       // number of the closing that Reduce succeeded under
 	audit   *data.Shard // that the trainer computes for its digest alone; nil = none
 }
 
