@@ -30,6 +30,15 @@ func TestPackIsExact(t *testing.T) {
 		if err != nil || string(rest) != "rest" || !slices.Equal(got, values) {
 			t.Fatalf("Unpack(Pack(%d values)) = %q, %v, or other values", len(values), rest, err)
 		}
+		sum := slices.Clone(values)
+		if _, err := UnpackAdd(sum, code[1:]); err != nil {
+			t.Fatalf("UnpackAdd of %d values: %v", len(values), err)
+		}
+		for i, v := range values {
+			if sum[i] != 2*v {
+				t.Fatalf("UnpackAdd of %d to %d at %d = %d, want %d", v, v, i, sum[i], 2*v)
+			}
+		}
 		if len(code) > 1 {
 			if _, err := Unpack(got, code[1:len(code)-1]); err == nil {
 				t.Fatal("Unpack of input cut short = nil, want an error")
@@ -59,12 +68,16 @@ func TestPackedGradientsTakeFiveBytes(t *testing.T) {
 func FuzzUnpack(f *testing.F) {
 	f.Add(5, Pack(nil, []int64{1, -1, 0, math.MaxInt64, math.MinInt64}))
 	f.Add(200, Pack(nil, make([]int64, 200)))
-	f.Add(1, []byte{65, 0})
+	f.Add(1, []byte{16, 0})
 	f.Fuzz(func(t *testing.T, n int, code []byte) {
 		values := make([]int64, min(max(n, 0), 4096))
 		rest, err := Unpack(values, code)
 		if err != nil {
 			return
+		}
+		added := make([]int64, len(values))
+		if _, err := UnpackAdd(added, code); err != nil || !slices.Equal(added, values) {
+			t.Errorf("UnpackAdd(%x) to nothing = %v, %v, Unpack gave %v", code, added, err, values)
 		}
 		if again := Pack(nil, values); !bytes.Equal(again, code[:len(code)-len(rest)]) {
 			t.Errorf("Pack(Unpack(%x)) = %x: two codes for the same values", code, again)
@@ -109,6 +122,15 @@ func BenchmarkPack(b *testing.B) {
 		b.SetBytes(8 << 20)
 		for b.Loop() {
 			if _, err := Unpack(s.Values, code); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("add", func(b *testing.B) {
+		b.SetBytes(8 << 20)
+		b.ReportMetric(float64(len(code))/float64(len(s.Values)), "B/value")
+		for b.Loop() {
+			if _, err := UnpackAdd(s.Values, code); err != nil {
 				b.Fatal(err)
 			}
 		}
