@@ -13,8 +13,14 @@ import (
 // adding and checking. Bytes are those of the parameters as float32.
 func BenchmarkReduce(b *testing.B) {
 	const size = 4 << 20
-	for _, workers := range []int{1, 2, 4} {
-		b.Run(fmt.Sprint("W=", workers), func(b *testing.B) {
+	for _, workers := range []int{1, 2, -2, 4} {
+		name := fmt.Sprint("W=", workers)
+		inside := workers < 0
+		if inside {
+			workers = -workers
+			name = fmt.Sprint("in process/W=", workers)
+		}
+		b.Run(name, func(b *testing.B) {
 			n := &network{rng: rand.New(rand.NewPCG(1, 1)), groups: map[string]*Group{}}
 			var names []string
 			cover := map[string][]int{}
@@ -23,6 +29,9 @@ func BenchmarkReduce(b *testing.B) {
 				names = append(names, fmt.Sprint("w", w))
 				cover[names[w]] = []int{w}
 				groups[w] = New("run", quiet{n}, Options{})
+				if inside {
+					groups[w] = New("run", near{n}, Options{})
+				}
 				n.groups[names[w]] = groups[w]
 				sums[w] = fixed.NewSum([]int32{30}, size)
 				for i := range sums[w].Values {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
@@ -28,14 +29,20 @@ const (
 // ErrGone says that nobody asked has the total of that round any more: the step was committed long ago.
 var ErrGone = errors.New("collective: total of the round is no longer kept")
 
-// Transport takes a question to another worker. An error means that no answer came; the Group asks again.
+// Transport takes a question to another worker. An error means that no answer came; the Group asks again. done is called
+// when the answer's payload is no longer needed; it may be nil.
 type Transport interface {
-	Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, error)
+	Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (answer *wire.Chunk, done func(), err error)
+}
+
+// Neighbours is a Transport that knows Groups of this process: their values are read where they are, without packing.
+type Neighbours interface {
+	Near(worker string) *Group // nil = not in this process
 }
 
 // Options are the measures of a Group; zero values choose the defaults.
 type Options struct {
-	Part    int           // values in a part; default 98,304, at most 780 KB packed
+	Part    int           // values in a part; default 65,536: about 280 KB packed
 	Window  int           // parts asked of one worker at a time: the credit; default 8
 	Poll    time.Duration // how long an answer may wait for its value before it says "later"; default 500 ms
 	Timeout time.Duration // how long a question may take; default 4 Polls
@@ -45,7 +52,7 @@ type Options struct {
 
 func (o Options) defaults() Options {
 	if o.Part <= 0 {
-		o.Part = 96 << 10
+		o.Part = 64 << 10
 	}
 	if o.Window <= 0 {
 		o.Window = 8
@@ -75,6 +82,8 @@ type Group struct {
 	held   map[key]*held
 	floor  int64 // rounds before it were released
 	unused unused
+
+	damaged atomic.Int64
 }
 
 // key names a try of a round: all totals of one key are equal, whatever closing they were made under.
@@ -98,6 +107,10 @@ type Step struct {
 	Others  []string // live members besides Self, asked where an owner does not answer
 	Share   bool     // others, followers included, may ask for the total
 }
+
+// Damaged returns how many parts came with another checksum than they were sent with, or could not be read. Each was
+// named in the log and asked for again.
+func (g *Group) Damaged() int64 { return g.damaged.Load() }
 
 // hold returns the entry of a key, made on first use.
 func (g *Group) hold(k key) *held {
@@ -148,8 +161,8 @@ func (g *Group) Total(round int64, attempt int32) *fixed.Sum {
 	if h == nil {
 		return nil
 	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.total == nil || !h.filled.covers(0, int64(len(h.total.Values))) {
 		return nil
 	}

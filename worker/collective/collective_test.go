@@ -23,26 +23,26 @@ type network struct {
 	damage float64
 }
 
-func (n *network) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, error) {
+func (n *network) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, func(), error) {
 	n.mu.Lock()
 	g := n.groups[worker]
 	lost, late, damage, twice := n.rng.Float64() < n.drop, n.rng.Float64() < n.drop, n.rng.Float64() < n.damage, n.rng.IntN(4) == 0
 	n.mu.Unlock()
 	if g == nil || lost {
-		return nil, errors.New("no responders")
+		return nil, nil, errors.New("no responders")
 	}
 	if twice {
 		g.Serve(ctx, req)
 	}
-	c := g.Serve(ctx, req)
+	c, done := g.Answer(ctx, req)
 	if late {
-		return nil, errors.New("answer lost")
+		return nil, nil, errors.New("answer lost")
 	}
 	if damage && len(c.Payload) > 0 {
 		c = &wire.Chunk{Payload: slices.Clone(c.Payload), Digest: c.Digest}
 		c.Payload[len(c.Payload)/2] ^= 4
 	}
-	return c, nil
+	return c, done, nil
 }
 
 // add makes a worker; kill takes it off the network.
@@ -277,13 +277,21 @@ func FuzzDecode(f *testing.F) {
 		if want < 0 || want > 1<<12 {
 			return
 		}
-		e, values, err := decode(b, want)
+		e, code, err := decode(b, want)
 		if err != nil {
 			return
 		}
-		e2, v2, err := decode(encode(e, values), want)
-		if err != nil || !slices.Equal(e, e2) || !slices.Equal(values, v2) {
-			t.Errorf("decode(encode(%v, %v)) = %v, %v, %v", e, values, e2, v2, err)
+		values := make([]int64, want)
+		if err := unpack(values, code, false); err != nil {
+			return
+		}
+		e2, code, err := decode(encode(e, values), want)
+		if err != nil || !slices.Equal(e, e2) {
+			t.Errorf("decode(encode(%v, %v)) = %v, %v", e, values, e2, err)
+		}
+		v2 := make([]int64, want)
+		if err := unpack(v2, code, true); err != nil || !slices.Equal(values, v2) {
+			t.Errorf("unpack(encode(%v, %v)) = %v, %v", e, values, v2, err)
 		}
 	})
 }
@@ -291,6 +299,16 @@ func FuzzDecode(f *testing.F) {
 // quiet is a network that loses nothing and is not locked by its dice.
 type quiet struct{ *network }
 
-func (q quiet) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, error) {
-	return q.groups[worker].Serve(ctx, req), nil
+func (q quiet) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (*wire.Chunk, func(), error) {
+	c, done := q.groups[worker].Answer(ctx, req)
+	return c, done, nil
+}
+
+// near is a network of Groups in one process.
+type near struct{ *network }
+
+func (n near) Near(worker string) *Group {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.groups[worker]
 }

@@ -3,21 +3,26 @@ package collective
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/counterpoint-ml/counterpoint/trainer/fixed"
 )
 
-// held is what a worker has of one try of a round. Answers read under the read lock, so taking the write lock
-// waits for them: after withdraw or release the caller may change its sum again.
+// held is what a worker has of one try of a round. mu guards its fields and is held for moments; who reads values holds
+// use, taken under mu, so that withdraw and release can wait for the readers: the caller may change its sum after them.
 type held struct {
-	mu      sync.RWMutex
+	mu      sync.Mutex
 	closing int32      // that sum is over; 0 = no sum held
 	sum     *fixed.Sum // this worker's contribution, the caller's memory
 	total   *fixed.Sum // filled where filled says so
 	filled  spans
-	alias   bool // total is the caller's memory too
+	packed  map[span][]byte // parts of the total that this worker owns, as they go out
+	alias   bool            // total is the caller's memory too
 	spare   *unused
 	changed chan struct{}
+
+	use    sync.RWMutex
+	flying atomic.Int32 // answers on their way whose payload is one of packed
 }
 
 // signal wakes those who wait for a change. The caller holds mu.
@@ -37,8 +42,15 @@ func (h *held) offer(closing int32, sum *fixed.Sum) {
 // withdraw ends answering for the sum.
 func (h *held) withdraw() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.sum = nil
+	h.mu.Unlock()
+	h.wait()
+}
+
+// wait returns when nobody reads any more what was there before.
+func (h *held) wait() {
+	h.use.Lock()
+	h.use.Unlock() //nolint:staticcheck // the wait is all
 }
 
 // adopt takes total as the whole total.
@@ -49,29 +61,37 @@ func (h *held) adopt(total *fixed.Sum, alias bool) {
 	h.signal()
 }
 
-// fill writes values into the total at lo. What is there already stays: every total of a key is the same.
-func (h *held) fill(size int64, exponents []int32, lo int64, values []int64) error {
+// place returns the memory of a part of the total that is not filled yet: nobody reads it before fill.
+func (h *held) place(size int64, exponents []int32, p span) ([]int64, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.total == nil {
 		h.total = h.spare.take(exponents, int(size))
 	}
 	if !slices.Equal(h.total.Exponents, exponents) {
-		return errExponents
+		return nil, errExponents
 	}
-	if h.filled.covers(lo, lo+int64(len(values))) {
-		return nil
+	return h.total.Values[p.lo:p.hi], nil
+}
+
+// fill makes a part of the total answerable; packed is how it goes out, nil = not packed yet.
+func (h *held) fill(p span, packed []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.filled = h.filled.add(p.lo, p.hi)
+	if packed != nil {
+		if h.packed == nil {
+			h.packed = map[span][]byte{}
+		}
+		h.packed[p] = packed
 	}
-	copy(h.total.Values[lo:], values)
-	h.filled = h.filled.add(lo, lo+int64(len(values)))
 	h.signal()
-	return nil
 }
 
 // missing returns the parts of [lo, hi) that are not filled.
 func (h *held) missing(lo, hi int64) spans {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	return h.filled.missing(lo, hi)
 }
 
@@ -81,12 +101,20 @@ func (h *held) release(all bool) bool {
 	defer h.mu.Unlock()
 	h.sum = nil
 	if !all && !h.alias && h.total != nil && h.filled.covers(0, int64(len(h.total.Values))) {
+		h.wait()
 		return true
 	}
-	if h.total != nil && !h.alias {
-		h.spare.give(h.total)
+	total, packed := h.total, h.packed
+	h.total, h.filled, h.packed = nil, nil, nil
+	h.wait()
+	if total != nil && !h.alias {
+		h.spare.give(total)
 	}
-	h.total, h.filled = nil, nil
+	if h.flying.Load() == 0 {
+		for _, b := range packed {
+			Recycle(b)
+		}
+	}
 	h.signal()
 	return false
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -91,8 +90,8 @@ func (g *Group) collect(ctx context.Context, step Step, h *held, sum *fixed.Sum)
 		return nil, fmt.Errorf("closing %d of round %d: this worker owns parameters [%d, %d) as complete but does not have them",
 			step.Closing.Number, step.Round, left[0].lo, left[0].hi)
 	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	return h.total, nil
 }
 
@@ -117,48 +116,92 @@ func (g *Group) own(ctx context.Context, step Step, h *held, sum *fixed.Sum, o w
 	group.SetLimit(g.Window)
 	for _, p := range h.missing(o.Lo, o.Hi).parts(int64(g.Part)) {
 		group.Go(func() error {
-			total := scratch(int(p.hi - p.lo))
-			defer recycle(total)
-			var exponents []int32
-			if sum != nil {
-				exponents = sum.Exponents
-			}
-			if mine {
-				copy(total, sum.Values[p.lo:p.hi])
-			} else {
-				clear(total)
-			}
-			req := wire.ChunkRequest{
-				Run: g.run, Stream: StreamSum, From: step.Self, Round: step.Round, Attempt: step.Attempt,
-				Closing: step.Closing.Number, Lo: p.lo, Hi: p.hi,
-			}
-			var mu sync.Mutex // guards total and theirs
-			theirs := exponents
-			asks, actx := errgroup.WithContext(ctx)
-			asks.SetLimit(4)
-			for _, w := range named {
-				asks.Go(func() error {
-					e, values, err := g.ask(actx, []string{w}, req, exponents)
-					if err != nil {
+			a := &adding{g: g, h: h, size: step.Size, part: p}
+			for try := 0; ; try++ {
+				if mine {
+					if err := a.begin(sum); err != nil {
 						return err
 					}
-					defer recycle(values)
-					mu.Lock()
-					defer mu.Unlock()
-					theirs = e
-					for i, v := range values {
-						total[i] += v
-					}
-					return nil
-				})
+				}
+				err := g.gather(ctx, step, named, a)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, errSpoiled) || ctx.Err() != nil {
+					return err
+				}
+				a.total = nil // begun again: some of it was added
 			}
-			if err := asks.Wait(); err != nil {
-				return err
+			var packed []byte
+			if len(step.Others) > 0 || step.Share {
+				packed = encode(a.exponents, a.total) // once for all who ask, while it is in the cache
 			}
-			return h.fill(step.Size, theirs, p.lo, total)
+			h.fill(p, packed)
+			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// errSpoiled says that a part passed its checksum and could not be read to its end.
+var errSpoiled = errors.New("part spoiled by a sum that could not be read")
+
+// adding is a part of the total in the making, in its place.
+type adding struct {
+	g    *Group
+	h    *held
+	size int64
+	part span
+
+	mu        sync.Mutex
+	exponents []int32
+	total     []int64 // nil = nothing is in it yet
+}
+
+// begin starts from this worker's own sum.
+func (a *adding) begin(sum *fixed.Sum) error {
+	total, err := a.h.place(a.size, sum.Exponents, a.part)
+	if err != nil {
+		return err
+	}
+	a.total, a.exponents = total, sum.Exponents
+	copy(total, sum.Values[a.part.lo:a.part.hi])
+	return nil
+}
+
+// accept adds another worker's sum.
+func (a *adding) accept(v part) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.exponents != nil && !slices.Equal(a.exponents, v.exponents) {
+		return errExponents
+	}
+	add := a.total != nil
+	if !add {
+		total, err := a.h.place(a.size, v.exponents, a.part)
+		if err != nil {
+			return err
+		}
+		a.total, a.exponents = total, slices.Clone(v.exponents)
+	}
+	if err := v.into(a.total, add); err != nil {
+		return errors.Join(err, errSpoiled)
+	}
+	return nil
+}
+
+// gather adds the sums of the named workers.
+func (g *Group) gather(ctx context.Context, step Step, named []string, a *adding) error {
+	req := wire.ChunkRequest{
+		Run: g.run, Stream: StreamSum, From: step.Self, Round: step.Round, Attempt: step.Attempt,
+		Closing: step.Closing.Number, Lo: a.part.lo, Hi: a.part.hi,
+	}
+	asks, ctx := errgroup.WithContext(ctx)
+	asks.SetLimit(4)
+	for _, w := range named {
+		asks.Go(func() error { return g.ask(ctx, []string{w}, req, a.accept) })
+	}
+	return asks.Wait()
 }
 
 // take asks for the totals of an owner's range: the owner first, then, where it does not answer, any other member,
@@ -178,65 +221,20 @@ func (g *Group) take(ctx context.Context, step Step, h *held, o wire.Owner) erro
 				Run: g.run, Stream: StreamTotal, From: step.Self, Round: step.Round, Attempt: step.Attempt,
 				Closing: step.Closing.Number, Lo: p.lo, Hi: p.hi,
 			}
-			e, values, err := g.ask(ctx, from, req, nil)
-			if err != nil {
-				return err
+			err := g.ask(ctx, from, req, func(v part) error {
+				total, err := h.place(step.Size, v.exponents, p)
+				if err != nil {
+					return err
+				}
+				return v.into(total, false)
+			})
+			if err == nil {
+				h.fill(p, nil)
 			}
-			defer recycle(values)
-			return h.fill(step.Size, e, p.lo, values)
+			return err
 		})
 	}
 	return group.Wait()
-}
-
-// ask repeats a question until a good answer comes: to the first of from while it says "later", to the next one when it
-// does not answer. Damaged parts are asked for again, and logged. ErrGone when all of from have forgotten the round.
-func (g *Group) ask(ctx context.Context, from []string, req wire.ChunkRequest, exponents []int32) ([]int32, []int64, error) {
-	var pause time.Duration
-	gone := 0
-	for try := 0; ; try++ {
-		worker := from[try%len(from)]
-		actx, cancel := context.WithTimeout(ctx, g.Timeout)
-		chunk, err := g.transport.Ask(actx, worker, &req)
-		cancel()
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-		switch {
-		case err != nil:
-		case chunk.Later:
-			if len(from) == 1 || try%len(from) == 0 {
-				try-- // a live holder that is not so far: stay with it
-			}
-			pause = time.Millisecond // the holder has waited already
-		case chunk.Err == goneText:
-			if gone++; gone >= 2*len(from) {
-				return nil, nil, fmt.Errorf("round %d: %w", req.Round, ErrGone)
-			}
-		case chunk.Err != "":
-			err = errors.New(chunk.Err)
-		case checksum(chunk.Payload) != chunk.Digest:
-			err = errors.New("payload does not have its checksum")
-		default:
-			e, values, derr := decode(chunk.Payload, int(req.Hi-req.Lo))
-			if derr == nil && exponents != nil && !slices.Equal(e, exponents) {
-				derr = errExponents
-			}
-			if derr == nil {
-				return e, values, nil
-			}
-			err = derr
-		}
-		if err != nil {
-			g.Log.Debug("part asked for again", "worker", worker, "stream", req.Stream, "round", req.Round, "closing", req.Closing, "lo", req.Lo, "err", err)
-		}
-		pause = min(max(2*pause, 2*time.Millisecond), g.Poll/2)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
-		}
-	}
 }
 
 // sorted returns the owners by range, without empty ones.

@@ -2,12 +2,8 @@ package collective
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
@@ -18,16 +14,51 @@ import (
 // or its sender is in doubt.
 var errExponents = errors.New("exponents differ from this worker's")
 
+// goneText is the Err of an answer for a round that is no longer kept.
+const goneText = "no longer kept"
+
+// later is the answer of a value that is not here yet.
+var later = &wire.Chunk{Later: true}
+
 // Serve answers a question for a sum or a total. Where the value is not here yet it waits up to Options.Poll.
 func (g *Group) Serve(ctx context.Context, req *wire.ChunkRequest) *wire.Chunk {
+	chunk, _ := g.Answer(ctx, req)
+	return chunk
+}
+
+// Answer is Serve whose payload's memory is used again after done, which is called once the answer is on its way.
+func (g *Group) Answer(ctx context.Context, req *wire.ChunkRequest) (chunk *wire.Chunk, done func()) {
+	done = func() {}
+	if req.Hi-req.Lo > 16<<20 {
+		return &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, want a part of 1 to %d", req.Lo, req.Hi, 16<<20)}, done
+	}
+	refusal := g.view(ctx, req, func(h *held, from *fixed.Sum, ready []byte) {
+		if ready != nil {
+			h.flying.Add(1)
+			done = func() { h.flying.Add(-1) }
+		} else {
+			ready = encode(from.Exponents, from.Values[req.Lo:req.Hi])
+			done = func() { Recycle(ready) }
+		}
+		chunk = &wire.Chunk{Payload: ready, Digest: checksum(ready)}
+	})
+	if refusal != nil {
+		return refusal, done
+	}
+	return chunk, done
+}
+
+// view calls use with the value that req asks for, when it is here; ready is its packed form where there is one. It
+// returns why not otherwise. use must not take locks.
+func (g *Group) view(ctx context.Context, req *wire.ChunkRequest, use func(h *held, from *fixed.Sum, ready []byte)) *wire.Chunk {
 	if req.Run != g.run {
 		return &wire.Chunk{Err: fmt.Sprintf("run %q is not run %q of this worker", req.Run, g.run)}
 	}
-	if req.Lo < 0 || req.Hi <= req.Lo || req.Hi-req.Lo > 16<<20 {
-		return &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, want a part of 1 to %d", req.Lo, req.Hi, 16<<20)}
+	if req.Lo < 0 || req.Hi <= req.Lo {
+		return &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, want one or more", req.Lo, req.Hi)}
 	}
-	timer := time.NewTimer(g.Poll)
-	defer timer.Stop()
+	var timer *time.Timer
+	var expired <-chan time.Time
 	k := key{req.Round, req.Attempt}
 	for {
 		g.mu.Lock()
@@ -40,108 +71,65 @@ func (g *Group) Serve(ctx context.Context, req *wire.ChunkRequest) *wire.Chunk {
 			}
 			h = g.hold(k) // asked before this worker came so far
 		}
-		chunk, changed := h.answer(req)
-		if chunk != nil {
-			return chunk
+		refusal, changed := h.view(req, use)
+		if changed == nil {
+			return refusal
+		}
+		if timer == nil {
+			timer = time.NewTimer(g.Poll)
+			defer timer.Stop()
+			expired = timer.C
 		}
 		select {
 		case <-changed:
-		case <-timer.C:
-			return &wire.Chunk{Later: true}
+		case <-expired:
+			return later
 		case <-ctx.Done():
-			return &wire.Chunk{Later: true}
+			return later
 		}
 	}
 }
 
-// goneText is the Err of an answer for a round that is no longer kept.
-const goneText = "no longer kept"
+// view calls use, or says why not, or returns the channel that says when there may be something to use.
+func (h *held) view(req *wire.ChunkRequest, use func(h *held, from *fixed.Sum, ready []byte)) (refusal *wire.Chunk, changed <-chan struct{}) {
+	h.mu.Lock()
+	from, ready, refusal := h.find(req)
+	if from == nil {
+		changed = h.changed
+		h.mu.Unlock()
+		if refusal != nil {
+			changed = nil
+		}
+		return refusal, changed
+	}
+	h.use.RLock()
+	h.mu.Unlock()
+	defer h.use.RUnlock()
+	use(h, from, ready)
+	return nil, nil
+}
 
-// answer packs what req asks for, or returns the channel that says when it may be there.
-func (h *held) answer(req *wire.ChunkRequest) (*wire.Chunk, <-chan struct{}) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	var from *fixed.Sum
+// find returns the sum or total that req asks for, or why it never comes; none of them: not yet. The caller holds mu.
+func (h *held) find(req *wire.ChunkRequest) (from *fixed.Sum, ready []byte, refusal *wire.Chunk) {
 	switch req.Stream {
 	case StreamSum:
 		if h.closing > req.Closing {
-			return &wire.Chunk{Err: fmt.Sprintf("closing %d is superseded by %d", req.Closing, h.closing)}, nil
+			return nil, nil, &wire.Chunk{Err: fmt.Sprintf("closing %d is superseded by %d", req.Closing, h.closing)}
 		}
 		if h.closing < req.Closing || h.sum == nil {
-			return nil, h.changed
+			return nil, nil, nil
 		}
 		from = h.sum
 	case StreamTotal:
 		if h.total == nil || !h.filled.covers(req.Lo, req.Hi) {
-			return nil, h.changed
+			return nil, nil, nil
 		}
-		from = h.total
+		from, ready = h.total, h.packed[span{req.Lo, req.Hi}]
 	default:
-		return &wire.Chunk{Err: fmt.Sprintf("stream %q is unknown, want %q or %q", req.Stream, StreamSum, StreamTotal)}, nil
+		return nil, nil, &wire.Chunk{Err: fmt.Sprintf("stream %q is unknown, want %q or %q", req.Stream, StreamSum, StreamTotal)}
 	}
 	if req.Hi > int64(len(from.Values)) {
-		return &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, this worker has %d", req.Lo, req.Hi, len(from.Values))}, nil
+		return nil, nil, &wire.Chunk{Err: fmt.Sprintf("parameters [%d, %d) asked for, this worker has %d", req.Lo, req.Hi, len(from.Values))}
 	}
-	payload := encode(from.Exponents, from.Values[req.Lo:req.Hi])
-	return &wire.Chunk{Payload: payload, Digest: checksum(payload)}, nil
+	return from, ready, nil
 }
-
-// encode packs a part: the number of exponents, the exponents, the number of values (all varints), the values.
-func encode(exponents []int32, values []int64) []byte {
-	b := binary.AppendUvarint(make([]byte, 0, len(values)*6+len(exponents)*2+16), uint64(len(exponents)))
-	for _, e := range exponents {
-		b = binary.AppendVarint(b, int64(e))
-	}
-	b = binary.AppendUvarint(b, uint64(len(values)))
-	return fixed.Pack(b, values)
-}
-
-// checksum guards a part on its way: CRC-32C, which costs a tenth of packing. What was added wrong would show in the
-// digests that are compared at every commit; this says which part to ask for again.
-func checksum(b []byte) string {
-	return strconv.FormatUint(uint64(crc32.Checksum(b, castagnoli)), 16)
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// decode reads a part of exactly want values. They are scratch memory: the caller gives them back with recycle.
-func decode(b []byte, want int) (exponents []int32, values []int64, err error) {
-	n, w := binary.Uvarint(b)
-	if w <= 0 || n > uint64(len(b)) {
-		return nil, nil, errors.New("decode part: bad number of exponents")
-	}
-	b = b[w:]
-	exponents = make([]int32, n)
-	for i := range exponents {
-		e, w := binary.Varint(b)
-		if w <= 0 || e != int64(int32(e)) {
-			return nil, nil, fmt.Errorf("decode part: bad exponent %d of %d", i, n)
-		}
-		exponents[i], b = int32(e), b[w:]
-	}
-	n, w = binary.Uvarint(b)
-	if w <= 0 || n != uint64(want) {
-		return nil, nil, fmt.Errorf("decode part: %d values, want %d", n, want)
-	}
-	values = scratch(want)
-	rest, err := fixed.Unpack(values, b[w:])
-	if err != nil {
-		return nil, nil, fmt.Errorf("decode part: %w", err)
-	}
-	if len(rest) != 0 {
-		return nil, nil, fmt.Errorf("decode part: %d bytes too many", len(rest))
-	}
-	return exponents, values, nil
-}
-
-// spare holds slices of values between parts.
-var spare sync.Pool
-
-func scratch(n int) []int64 {
-	if p, ok := spare.Get().(*[]int64); ok && cap(*p) >= n {
-		return (*p)[:n]
-	}
-	return make([]int64, n)
-}
-
-func recycle(values []int64) { spare.Put(&values) }
