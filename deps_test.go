@@ -79,7 +79,8 @@ coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/p
 
 # worker: no Raft, no fsm, no plan
 worker/collective: coordinator/wire trainer/fixed
-worker: worker/collective coordinator/wire coordinator/wire/bus trainer trainer/fixed data
+worker/direct: coordinator/wire
+worker: worker/collective worker/direct coordinator/wire coordinator/wire/bus trainer trainer/fixed data
 worker/workertest: coordinator/wire trainer trainer/fixed data
 
 # configs: the component's Config structs only
