@@ -20,6 +20,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
+	"github.com/counterpoint-ml/counterpoint/worker/direct"
 )
 
 // Config is what an agent is made of. Link and Build are required.
@@ -34,7 +35,9 @@ type Config struct {
 	Grace      time.Duration // how long Drain waits for the round in flight; default 5 s
 	OneRun     bool          // Run returns when the run is over; else the agent waits for the next run
 
-	Link Link
+	Link   Link
+	Direct *direct.Node // answers other workers' questions at Address; nil = they come over the Link only
+	Hub    *Hub         // the other agents of this process; nil = none
 	// Build makes the trainer of a run with its initial parameters.
 	Build func(ctx context.Context, run Run) (Trainer, error)
 	// Load reads the state in a checkpoint folder (wire.Round.Resume).

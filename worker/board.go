@@ -12,7 +12,7 @@ import (
 )
 
 // partBytes is about the most that one message of rows or shards carries.
-const partBytes = 1 << 20
+const partBytes int64 = 1 << 20
 
 // early is how many rounds before their time rows are kept: a fast worker's next round.
 const early = 2
@@ -186,7 +186,7 @@ func (b *board) gather(round int64, slots int) ([]float32, error) {
 func split(run string, round int64, worker string, shard *data.Shard, rows []float32) []*wire.Rows {
 	n := len(shard.Texts)
 	width := len(rows) / n
-	step := max(1, partBytes/(4*width))
+	step := max(1, int(partBytes)/(4*width))
 	var out []*wire.Rows
 	for lo := 0; lo < n; lo += step {
 		hi := min(lo+step, n)

@@ -168,6 +168,7 @@ func (f *fleet) Reduce(ctx context.Context, closing trainer.Closing, sum *fixed.
 			f.closed = r.Closing.Number
 			f.mu.Unlock()
 			f.j.saver.copy(r, f.id, f.j) // the parameters are still those of before the step
+			f.j.settle()
 			return total, nil
 		}
 		if ctx.Err() != nil {

@@ -2,10 +2,8 @@ package worker
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -19,36 +17,73 @@ import (
 // streamState is the stream of wire.ChunkRequest that carries copies of a worker's state.
 const streamState = "state"
 
-// copies serves copies of this worker's state to joiners. The driver takes a copy between two steps; parts are encoded
-// as they are asked for.
+// snap is a copy of the trainer's state. It is made beside the step that follows, which only reads the parameters until
+// its update; the driver waits for it before they change.
+type snap struct {
+	step   int64
+	digest string
+	ready  chan struct{} // closed when state is there
+	state  trainer.State
+}
+
+// snapshot begins a copy of the parameters as they are now, or returns the one that is in the making. The driver calls it.
+func (j *job) snapshot() *snap {
+	if s := j.copying; s != nil && s.step == j.steps && s.digest == j.digest {
+		return s
+	}
+	j.settle()
+	s := &snap{step: j.steps, digest: j.digest, ready: make(chan struct{})}
+	j.copying = s
+	t := j.trainer
+	go func() {
+		defer close(s.ready)
+		s.state = t.State()
+	}()
+	return s
+}
+
+// settle waits for the copy in the making. Whoever changes or frees the trainer's parameters calls it before.
+func (j *job) settle() {
+	if j.copying == nil {
+		return
+	}
+	began := time.Now()
+	<-j.copying.ready
+	if d := time.Since(began); d > time.Millisecond {
+		j.log.Debug("update waited for a copy of the state", "step", j.copying.step, "seconds", d.Seconds())
+	}
+	j.copying = nil
+}
+
+// copies serves copies of this worker's state to joiners. They are begun by the driver between two steps; parts are
+// encoded as they are asked for.
 type copies struct {
 	timeout time.Duration
 
 	mu     sync.Mutex
 	wanted bool
-	state  *trainer.State
+	snap   *snap
 	used   time.Time
-	taken  chan struct{} // closed when a copy is taken
+	taken  chan struct{} // closed when a copy is begun
 }
 
 func newCopies(timeout time.Duration) *copies {
 	return &copies{timeout: timeout, taken: make(chan struct{})}
 }
 
-// refresh takes a copy if one is wanted, and drops one that nobody has asked for in a while. The driver calls it
+// refresh begins a copy if one is wanted, and drops one that nobody has asked for in a while. The driver calls it
 // between two steps.
 func (c *copies) refresh(j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != nil && time.Since(c.used) > 10*c.timeout {
-		c.state = nil
+	if c.snap != nil && time.Since(c.used) > 10*c.timeout {
+		c.snap = nil
 	}
 	if !c.wanted || j.trainer == nil || j.steps < 0 {
 		return
 	}
-	if c.state == nil || c.state.Step != j.steps {
-		state := j.trainer.State()
-		c.state = &state
+	if c.snap == nil || c.snap.step != j.steps || c.snap.digest != j.digest {
+		c.snap = j.snapshot()
 	}
 	c.wanted, c.used = false, time.Now()
 	close(c.taken)
@@ -57,26 +92,33 @@ func (c *copies) refresh(j *job) {
 
 // get returns the copy named key; "" asks for a fresh one, which comes between two steps.
 func (c *copies) get(ctx context.Context, key string, kick func()) (state *trainer.State, later bool) {
-	c.mu.Lock()
-	if key != "" {
-		defer c.mu.Unlock()
-		if c.state == nil || strconv.FormatInt(c.state.Step, 10) != key {
-			return nil, false
-		}
-		c.used = time.Now()
-		return c.state, false
-	}
-	c.wanted = true
-	taken := c.taken
-	c.mu.Unlock()
-	kick()
 	t := time.NewTimer(c.timeout / 2)
 	defer t.Stop()
-	select {
-	case <-taken:
+	c.mu.Lock()
+	if key == "" {
+		c.wanted = true
+		taken := c.taken
+		c.mu.Unlock()
+		kick()
+		select {
+		case <-taken:
+		case <-t.C:
+			return nil, true
+		case <-ctx.Done():
+			return nil, true
+		}
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.state, c.state == nil
+	}
+	s := c.snap
+	if s == nil || key != "" && strconv.FormatInt(s.step, 10) != key {
+		c.mu.Unlock()
+		return nil, key == ""
+	}
+	c.used = time.Now()
+	c.mu.Unlock()
+	select {
+	case <-s.ready:
+		return &s.state, false
 	case <-t.C:
 	case <-ctx.Done():
 	}
@@ -84,10 +126,14 @@ func (c *copies) get(ctx context.Context, key string, kick func()) (state *train
 }
 
 // answer serves what other workers ask for: sums and totals, and copies of the state.
-func (j *job) answer(ctx context.Context, m *wire.ChunkRequest) *wire.Chunk {
+func (j *job) answer(ctx context.Context, m *wire.ChunkRequest) (c *wire.Chunk, done func()) {
 	if m.Stream != streamState {
-		return j.group.Serve(ctx, m)
+		return j.group.Answer(ctx, m)
 	}
+	return j.answerState(ctx, m), nil
+}
+
+func (j *job) answerState(ctx context.Context, m *wire.ChunkRequest) *wire.Chunk {
 	state, later := j.copies.get(ctx, m.Key, j.kick)
 	if later {
 		return &wire.Chunk{Later: true}
@@ -101,128 +147,90 @@ func (j *job) answer(ctx context.Context, m *wire.ChunkRequest) *wire.Chunk {
 		return &wire.Chunk{Err: fmt.Sprintf("bytes [%d, %d) of a state of %d asked for, want at most %d", m.Lo, m.Hi, size, 4*partBytes)}
 	}
 	payload := encodeState(state, lo, hi)
-	return &wire.Chunk{Key: strconv.FormatInt(state.Step, 10), Size: size, Payload: payload, Digest: wire.DigestBytes(payload)}
+	return &wire.Chunk{Key: strconv.FormatInt(state.Step, 10), Size: size, Payload: payload, Digest: digestPart(payload)}
 }
 
 // copyState takes a copy of a peer's state.
 func (s *session) copyState(ctx context.Context, peer string) (trainer.State, error) {
 	s.job.say("copying state", 0)
 	defer s.job.say("", 0)
-	ask := func(ctx context.Context, key string, lo, hi int64) (*wire.Chunk, error) {
-		for try := 0; ; try++ {
-			actx, cancel := context.WithTimeout(ctx, 2*s.timeout)
-			c, err := s.Link.Ask(actx, peer, &wire.ChunkRequest{Run: s.job.run.ID, Stream: streamState, From: s.id, Key: key, Lo: lo, Hi: hi})
-			cancel()
-			switch {
-			case err != nil:
-			case c.Later:
-				try = -1 // alive, in the middle of a step
-			case c.Err != "":
-				return nil, errors.New(c.Err)
-			case c.Digest != wire.DigestBytes(c.Payload):
-				err = errors.New("payload does not have its digest")
-			default:
-				return c, nil
-			}
-			if try >= 3 {
-				return nil, err
-			}
-			if err := sleep(ctx, 5*time.Millisecond); err != nil {
-				return nil, err
-			}
+	began := time.Now()
+	var state trainer.State
+	first, err := s.askState(ctx, peer, "", 0, partBytes, func(c *wire.Chunk) (err error) {
+		if state, err = newState(c.Payload, c.Size); err == nil {
+			putState(&state, 0, c.Payload)
 		}
-	}
-	first, err := ask(ctx, "", 0, partBytes)
+		return err
+	})
 	if err != nil {
 		return trainer.State{}, err
 	}
-	whole := make([]byte, first.Size)
-	n := int64(copy(whole, first.Payload))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for lo := n; lo < first.Size; lo += partBytes {
+	for lo := min(partBytes, first.Size); lo < first.Size; lo += partBytes {
 		group.Go(func() error {
-			hi := min(lo+partBytes, first.Size)
-			c, err := ask(gctx, first.Key, lo, hi)
-			if err == nil && int64(len(c.Payload)) != hi-lo {
-				err = fmt.Errorf("%d bytes came, want %d", len(c.Payload), hi-lo)
-			}
-			if err == nil {
-				copy(whole[lo:hi], c.Payload)
-			}
+			_, err := s.askState(gctx, peer, first.Key, lo, min(lo+partBytes, first.Size), func(c *wire.Chunk) error {
+				putState(&state, lo, c.Payload)
+				return nil
+			})
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return trainer.State{}, err
 	}
-	return decodeState(whole)
+	s.job.copied(time.Since(began))
+	return state, nil
 }
 
-// A state on the wire, all little-endian: step int64, attempt int32, parameters P int64, tensors int32 (-1 = no maxima),
-// then the parameters, the first and the second moments and the maxima as float32.
-const stateHead = 8 + 4 + 8 + 4
-
-func stateSize(s *trainer.State) int64 {
-	return stateHead + 4*int64(len(s.Parameters)+len(s.First)+len(s.Second)+len(s.Maxima))
-}
-
-// encodeState returns the bytes [lo, hi) of a state's form on the wire.
-func encodeState(s *trainer.State, lo, hi int64) []byte {
-	head := binary.LittleEndian.AppendUint64(nil, uint64(s.Step))
-	head = binary.LittleEndian.AppendUint32(head, uint32(s.Attempt))
-	head = binary.LittleEndian.AppendUint64(head, uint64(len(s.Parameters)))
-	tensors := int32(len(s.Maxima))
-	if s.Maxima == nil {
-		tensors = -1
-	}
-	head = binary.LittleEndian.AppendUint32(head, uint32(tensors))
-
-	out := make([]byte, 0, hi-lo+8)
-	if lo < stateHead {
-		out = append(out, head[lo:min(hi, stateHead)]...)
-	}
-	at := int64(stateHead)
-	for _, v := range [][]float32{s.Parameters, s.First, s.Second, s.Maxima} {
-		end := at + 4*int64(len(v))
-		if a, b := max(lo, at), min(hi, end); a < b {
-			i, j := (a-at)/4, (b-at+3)/4
-			from := len(out)
-			for _, x := range v[i:j] {
-				out = binary.LittleEndian.AppendUint32(out, math.Float32bits(x))
-			}
-			skip := int(a - at - 4*i) // a part may begin and end within a value
-			copy(out[from:], out[from+skip:])
-			out = out[:from+int(b-a)]
+// askState asks a peer for the bytes [lo, hi) of a copy until they come, and hands them to take. What it returns has no
+// payload any more.
+func (s *session) askState(ctx context.Context, peer, key string, lo, hi int64, take func(*wire.Chunk) error) (wire.Chunk, error) {
+	once := func() (wire.Chunk, error) {
+		actx, cancel := context.WithTimeout(ctx, 2*s.timeout)
+		defer cancel()
+		c, done, err := s.job.paths.Ask(actx, peer, &wire.ChunkRequest{Run: s.job.run.ID, Stream: streamState, From: s.id, Key: key, Lo: lo, Hi: hi})
+		if done != nil {
+			defer done()
 		}
-		at = end
+		if err != nil {
+			return wire.Chunk{}, err
+		}
+		answer := *c
+		answer.Payload = nil
+		if c.Later || c.Err != "" {
+			return answer, nil
+		}
+		if digestPart(c.Payload) != c.Digest {
+			return answer, errors.New("payload does not have its digest")
+		}
+		if want := min(hi, c.Size) - lo; int64(len(c.Payload)) != want {
+			return answer, fmt.Errorf("%d bytes came, want %d", len(c.Payload), want)
+		}
+		return answer, take(c)
 	}
-	return out
+	for try := 0; ; try++ {
+		c, err := once()
+		switch {
+		case err != nil && try >= 3:
+			return c, err
+		case err != nil:
+		case c.Later:
+			try = -1 // alive, in the middle of a step
+		case c.Err != "":
+			return c, errors.New(c.Err)
+		default:
+			return c, nil
+		}
+		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+			return c, err
+		}
+	}
 }
 
-// decodeState reads a whole state.
-func decodeState(b []byte) (trainer.State, error) {
-	if len(b) < stateHead {
-		return trainer.State{}, fmt.Errorf("decode state: %d bytes, want at least %d", len(b), stateHead)
-	}
-	s := trainer.State{Step: int64(binary.LittleEndian.Uint64(b)), Attempt: int32(binary.LittleEndian.Uint32(b[8:]))}
-	size := binary.LittleEndian.Uint64(b[12:])
-	tensors := int32(binary.LittleEndian.Uint32(b[20:]))
-	b = b[stateHead:]
-	if size > uint64(len(b))/12 || tensors < -1 || uint64(len(b)) != 12*size+4*uint64(max(tensors, 0)) {
-		return trainer.State{}, fmt.Errorf("decode state: %d bytes of values do not fit %d parameters and %d tensors", len(b), size, tensors)
-	}
-	take := func(n int) []float32 {
-		out := make([]float32, n)
-		for i := range out {
-			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		}
-		b = b[4*n:]
-		return out
-	}
-	s.Parameters, s.First, s.Second = take(int(size)), take(int(size)), take(int(size))
-	if tensors >= 0 {
-		s.Maxima = take(int(tensors))
-	}
-	return s, nil
+// copied tells the beats how long a copy of a peer's state took.
+func (j *job) copied(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.beat.Copied = d.Seconds()
 }

@@ -75,16 +75,16 @@ func FuzzDecodeState(f *testing.F) {
 func TestCopyIsTakenBetweenSteps(t *testing.T) {
 	j := &job{trainer: newToy(), kicked: make(chan struct{}, 1), copies: newCopies(100 * time.Millisecond)}
 	req := &wire.ChunkRequest{Stream: streamState, Lo: 0, Hi: 1 << 20}
-	if c := j.answer(t.Context(), req); !c.Later {
+	if c := j.answerState(t.Context(), req); !c.Later {
 		t.Errorf("answer in the middle of a step = %+v, want later", c)
 	}
 	go func() {
 		<-j.kicked
 		j.copies.refresh(j)
 	}()
-	c := j.answer(t.Context(), req)
+	c := j.answerState(t.Context(), req)
 	for c.Later {
-		c = j.answer(context.Background(), req)
+		c = j.answerState(context.Background(), req)
 	}
 	s, err := decodeState(c.Payload)
 	if err != nil || c.Key != "0" || !reflect.DeepEqual(s.Parameters, newToy().State().Parameters) {
@@ -92,11 +92,11 @@ func TestCopyIsTakenBetweenSteps(t *testing.T) {
 	}
 	j.steps = 1 // another step: a fresh copy is another one, and this one stays until it is replaced
 	req.Key = "0"
-	if c := j.answer(t.Context(), req); c.Err != "" {
+	if c := j.answerState(t.Context(), req); c.Err != "" {
 		t.Errorf("answer for the copy of step 0 = %q, want it", c.Err)
 	}
 	req.Key = "7"
-	if c := j.answer(t.Context(), req); c.Err == "" {
+	if c := j.answerState(t.Context(), req); c.Err == "" {
 		t.Error("answer for a copy that was never taken has no error")
 	}
 }

@@ -23,8 +23,10 @@ type job struct {
 	steps   int64  // steps applied to the trainer's parameters
 	digest  string // of those parameters
 	done    *wire.Applied
+	copying *snap // a copy of the parameters in the making
 
 	group  *collective.Group
+	paths  *paths
 	board  *board
 	shelf  *shelf
 	copies *copies
@@ -45,7 +47,8 @@ func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 		beat: wire.Beat{State: -1}, steps: -1,
 	}
 	j.run.Files = &Files{link: a.Link, run: info.ID, cache: a.Cache, timeout: timeout}
-	j.group = collective.New(info.ID, a.Link, collective.Options{Poll: timeout / 2, Timeout: 2 * timeout, Log: j.log})
+	j.paths = newPaths(a, info, timeout, j.log)
+	j.group = collective.New(info.ID, j.paths, collective.Options{Poll: timeout / 2, Timeout: 2 * timeout, Log: j.log})
 	j.board = newBoard(j.log)
 	j.shelf = newShelf(a.Link, info.ID, timeout, j.log)
 	j.copies = newCopies(timeout)
@@ -55,6 +58,7 @@ func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 
 // close waits for a checkpoint in the writing, and gives the trainer's memory back: the next run needs it.
 func (j *job) close() {
+	j.settle()
 	j.saver.close()
 	if t, ok := j.trainer.(interface{ Free() }); ok {
 		t.Free()
@@ -71,6 +75,7 @@ func (j *job) kick() {
 
 // build makes the trainer, with the initial parameters.
 func (j *job) build(ctx context.Context) error {
+	j.settle()
 	j.say("preparing", 0)
 	began := time.Now()
 	t, err := j.agent.Build(ctx, j.run)
@@ -88,6 +93,7 @@ func (j *job) build(ctx context.Context) error {
 
 // restore puts the trainer into a state, which must have the digest where one is known.
 func (j *job) restore(state trainer.State, digest string) error {
+	j.settle()
 	j.now(-1, "")
 	if err := j.trainer.Restore(state); err != nil {
 		return fmt.Errorf("restore step %d: %w", state.Step, err)
@@ -146,6 +152,7 @@ func (j *job) describe(m *wire.Beat) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	m.State, m.Parameters, m.Size, m.Busy, m.TokensPS = j.beat.State, j.beat.Parameters, j.beat.Size, j.beat.Busy, j.beat.TokensPS
-	m.Missing = j.missing
 	m.Frozen, m.Checked, m.Spoiled = j.guard.digest, j.guard.checked, j.guard.spoiled
+	m.Missing, m.Copied = j.missing, j.beat.Copied
+	m.Paths = j.paths.tell()
 }

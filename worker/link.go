@@ -46,7 +46,8 @@ type Handlers struct {
 	Chunk   func(context.Context, *wire.ChunkRequest) *wire.Chunk
 }
 
-// Trainer is what an agent drives; *trainer.Trainer is one. Only one goroutine calls it.
+// Trainer is what an agent drives; *trainer.Trainer is one. Only one goroutine calls it, but for State, which may run
+// beside a Step that has not its total yet, and beside Embed and Digest.
 type Trainer interface {
 	Step(ctx context.Context, header data.Header, step int64, fleet trainer.Fleet) (trainer.Outcome, error)
 	Apply(header data.Header, step int64, total *fixed.Sum, loss float64, maxima []float32, attempt int32) (trainer.Outcome, error)

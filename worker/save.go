@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
-	"github.com/counterpoint-ml/counterpoint/trainer"
 )
 
 // saver writes checkpoints beside the steps: the driver takes the copy between two steps, the writing never holds it
@@ -25,8 +24,7 @@ type saver struct {
 	writing sync.WaitGroup
 
 	mu     sync.Mutex
-	state  *trainer.State // the newest copy asked for
-	digest string         // of its parameters
+	state  *snap // the newest copy asked for
 	active bool
 	result *wire.Saved // of the newest writing
 	failed time.Time
@@ -59,7 +57,7 @@ func (s *saver) pending(r *wire.Round, worker string) bool {
 func (s *saver) holds(step int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state != nil && s.state.Step == step
+	return s.state != nil && s.state.step == step
 }
 
 // copy takes a copy of the parameters if the round asks this worker for it, to write or to stand by, and they are
@@ -69,12 +67,11 @@ func (s *saver) copy(r *wire.Round, worker string, j *job) {
 	want := r.Save != nil && (r.Save.Worker == worker || r.Save.Standby == worker)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != nil && (!want || s.state.Step != r.Save.Step) && !s.active {
+	if s.state != nil && (!want || s.state.step != r.Save.Step) && !s.active {
 		s.state = nil
 	}
-	if want && j.steps == r.Save.Step && (s.state == nil || s.state.Step != r.Save.Step) {
-		state := j.trainer.State()
-		s.state, s.digest = &state, j.digest
+	if want && j.steps == r.Save.Step && (s.state == nil || s.state.step != r.Save.Step) {
+		s.state = j.snapshot()
 		s.result, s.failed = nil, time.Time{}
 		s.wake()
 	}
@@ -92,7 +89,7 @@ func (s *saver) wake() {
 func (s *saver) begin(step int64, worker string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active || s.state == nil || s.state.Step != step {
+	if s.active || s.state == nil || s.state.step != step {
 		return
 	}
 	if s.agent.Write == nil {
@@ -103,10 +100,11 @@ func (s *saver) begin(step int64, worker string) {
 		return
 	}
 	s.active = true
-	state, digest := *s.state, s.digest
+	copied := s.state
 	s.writing.Go(func() {
 		began := time.Now()
-		path, manifest, err := s.agent.Write(s.ctx, s.run, state, digest)
+		<-copied.ready
+		path, manifest, err := s.agent.Write(s.ctx, s.run, copied.state, copied.digest)
 		m := &wire.Saved{Run: s.run.ID, Step: step, Worker: worker, Path: path, Manifest: manifest, Seconds: time.Since(began).Seconds()}
 		if err != nil {
 			m.Err = err.Error()

@@ -99,12 +99,22 @@ func (s *session) work(ctx context.Context, info wire.RunInfo) error {
 				s.answerRows(ctx, j, m)
 			}
 		},
-		Chunk: j.answer,
+		Chunk: func(ctx context.Context, m *wire.ChunkRequest) *wire.Chunk {
+			c, _ := j.answer(ctx, m) // the relay does not say when the payload is free again
+			return c
+		},
 	})
 	if err != nil {
 		return err
 	}
 	defer stop()
+	j.paths.as(s.id, s.view)
+	hang, err := j.paths.attend(s.id, j)
+	if err != nil {
+		return err
+	}
+	defer hang()
+	defer s.Hub.join(info.ID, s.id, j)()
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer cancel()
@@ -265,6 +275,7 @@ func (s *session) act(ctx context.Context, r *wire.Round) (again bool, err error
 		return false, s.idle(r)
 	}
 	s.rests = ""
+	j.paths.prune(r)
 	j.saver.copy(r, s.id, j)
 	if err := s.idle(r); err != nil {
 		return false, err

@@ -129,6 +129,7 @@ func (s *session) takeTotal(ctx context.Context, r *wire.Round) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	j.settle()
 	out, err := safely(s.log, r.Step, func() (trainer.Outcome, error) {
 		return j.trainer.Apply(header, r.Step, total, r.Closing.Loss, r.Closing.Maxima, r.Attempt)
 	})

@@ -52,6 +52,7 @@ type RunInfo struct {
 	Spec     []byte // trainer.Config as JSON
 	Store    string // checkpoint folder
 	Numerics string // the run's numerics id, fixed by the first lease; "" = not yet
+	Secret   Secret // with which workers of the run show each other that they are; nil = none: they talk over NATS only
 }
 
 // Beat is a heartbeat, sent every failure_timeout/5 as a request; the answer is a Pulse.
@@ -76,6 +77,9 @@ type Beat struct {
 	Frozen  string
 	Checked int64
 	Spoiled string
+
+	Paths   []Path  // how this worker takes values from the others
+	Copied  float64 // seconds that the newest copy of a peer's state took; 0 = none was made by this worker id
 }
 
 // Pulse answers a Beat. Known is false when the coordinator has expired the worker: it drops the round's sums and
