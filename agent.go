@@ -23,6 +23,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/trainer/evaluate"
 	"github.com/counterpoint-ml/counterpoint/worker"
+	"github.com/counterpoint-ml/counterpoint/worker/direct"
 )
 
 // crew is what the workers of one process share: the frozen weights of a run's model.
@@ -31,6 +32,9 @@ type crew struct {
 	keep    int64
 	log     *slog.Logger
 	stores  *stores
+	hub     *worker.Hub  // they read each other's values where they are
+	direct  *direct.Node // other processes' workers connect to it; nil = none do
+	address string       // where
 
 	mu     sync.Mutex
 	bases  map[string]opened           // by run identity
@@ -38,7 +42,7 @@ type crew struct {
 }
 
 func newCrew(threads int, keep int64, log *slog.Logger) *crew {
-	return &crew{threads: max(threads, 1), keep: keep, log: log, stores: newStores(log), bases: map[string]opened{}, params: map[string][]backbone.Param{}}
+	return &crew{threads: max(threads, 1), keep: keep, log: log, stores: newStores(log), hub: worker.NewHub(), bases: map[string]opened{}, params: map[string][]backbone.Param{}}
 }
 
 // opened is a run's model as it is on this machine.
@@ -68,7 +72,7 @@ func (c *crew) member(ctx context.Context, name string, o bus.Options, adapt fun
 	}
 	config := worker.Config{
 		Name: name, Connection: o.Name, Numerics: dev.Numerics(), Version: version, Threads: c.threads,
-		Link: worker.NewLink(conn), Log: slog.New(bus.NewLogHandler(conn, name, c.log.Handler())).With("worker", name),
+		Link: worker.NewLink(conn), Hub: c.hub, Direct: c.direct, Address: c.address, Log: slog.New(bus.NewLogHandler(conn, name, c.log.Handler())).With("worker", name),
 		Build: func(ctx context.Context, run worker.Run) (worker.Trainer, error) { return c.build(ctx, run, dev) },
 		Load:  c.load,
 		Write: c.write,

@@ -20,7 +20,7 @@ import (
 )
 
 func workerCommand() *cobra.Command {
-	var join, name, level string
+	var join, name, level, listen string
 	var threads, count int
 	var timeout, grace time.Duration
 	cmd := &cobra.Command{
@@ -52,6 +52,12 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			}
 			const ended = "ended at once"
 			crew := newCrew(threads, keepBytes(count), log)
+			if crew.direct, crew.address, err = listenDirect(listen, join, timeout, log); err != nil {
+				return err
+			}
+			if crew.direct != nil {
+				defer crew.direct.Close()
+			}
 			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", ended)
 			err = crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
 			if level := kernelsOf(err); level != "" {
@@ -63,6 +69,7 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&join, "join", "", "address of a coordinator, nats://HOST:PORT; several separated by commas")
+	f.StringVar(&listen, "direct-listen", "", "HOST:PORT where other workers connect to this one; default any port of the interface to the coordinator; off = over NATS only")
 	f.StringVar(&name, "name", "", "name for people; default the host's name")
 	f.StringVar(&level, "log", "info", "smallest log level: debug, info, warn, error")
 	f.IntVar(&threads, "threads", 0, "threads of a worker; default the machine's cores shared among --count")

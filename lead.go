@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -96,7 +97,18 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 		threads = max(1, runtime.GOMAXPROCS(0)/l.workers)
 	}
 	c := newCrew(threads, keepBytes(l.workers), l.log)
+	if host, _, splitErr := net.SplitHostPort(l.listen); splitErr == nil && l.workers > 0 && host != "" && !net.ParseIP(host).IsUnspecified() {
+		if c.direct, c.address, err = listenDirect(net.JoinHostPort(host, "0"), "", p.config.Cluster.FailureTimeout, l.log); err != nil {
+			return func() {}, err
+		}
+	}
 	var running sync.WaitGroup
+	wait = func() {
+		running.Wait()
+		if c.direct != nil {
+			c.direct.Close()
+		}
+	}
 	var left atomic.Int64
 	left.Store(int64(l.workers))
 	for i := range l.workers {
@@ -104,7 +116,7 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 		o := bus.Options{Server: node.Server(), URL: p.config.Cluster.NATS.URL, FailureTimeout: p.config.Cluster.FailureTimeout}
 		m, err := c.member(ctx, name, o, func(config *worker.Config) { config.OneRun = true })
 		if err != nil {
-			return running.Wait, err
+			return wait, err
 		}
 		running.Go(func() {
 			if err := m.run(ctx); err != nil && ctx.Err() == nil {
@@ -115,5 +127,5 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 			}
 		})
 	}
-	return running.Wait, nil
+	return wait, nil
 }
