@@ -176,7 +176,7 @@ func writeStatus(w io.Writer, s *coordinator.Status) error {
 	if err := writeWorkers(w, workers, s.Quarantined, s.URL, false); err != nil {
 		return err
 	}
-	return errors.Join(writeCheckpoints(w, s.Checkpoints), writeEvaluations(w, s.Evaluations), writeRecoveries(w, s.Recoveries))
+	return errors.Join(writePaths(w, s.Workers), writeCheckpoints(w, s.Checkpoints), writeEvaluations(w, s.Evaluations), writeRecoveries(w, s.Recoveries))
 }
 
 func writeCheckpoints(w io.Writer, all []coordinator.CheckpointStatus) error {

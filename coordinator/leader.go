@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -30,8 +31,9 @@ type leader struct {
 
 	published []byte // newest Round without its revision and embeddings
 	round     *wire.Round
-	changes   int64            // revisions of this term
-	heard     map[string]int64 // newest revision that each worker has seen
+	changes   int64                 // revisions of this term
+	heard     map[string]int64      // newest revision that each worker has seen
+	exchange  map[string]*wire.Beat // how each takes values, as it told last
 	lastError string
 
 	watch observer
@@ -40,7 +42,7 @@ type leader struct {
 func newLeader(n *Node, term uint64) *leader {
 	now := time.Now()
 	l := &leader{
-		Node: n, term: term, looked: now, pending: map[string]bool{}, verified: map[string]time.Time{}, heard: map[string]int64{},
+		Node: n, term: term, looked: now, pending: map[string]bool{}, verified: map[string]time.Time{}, heard: map[string]int64{}, exchange: map[string]*wire.Beat{},
 		seen: &plan.Seen{
 			Timers: n.timers, Since: now, Alone: n.o.Alone, Workers: map[string]*plan.Worker{},
 			Shapes: map[plan.Work]plan.Shape{}, Verified: map[string]string{},
@@ -158,6 +160,12 @@ func (l *leader) setState(id string, state fsm.Lifecycle, reason string) error {
 // propose commits commands as one entry and tells of what they did.
 func (l *leader) propose(commands ...fsm.Command) error {
 	before := l.machine.State()
+	for _, c := range commands {
+		if c, ok := c.(*fsm.Submit); ok && c.Secret == nil {
+			c.Secret = make([]byte, 32)
+			rand.Read(c.Secret) // never fails
+		}
+	}
 	l.sequence++
 	entry := fsm.NewEntry(l.term, l.sequence, time.Now(), commands).Marshal()
 	done := func(error) {}
@@ -188,6 +196,7 @@ func (l *leader) applied(before, after *fsm.State, commands []fsm.Command) {
 			delete(l.seen.Workers, c.Worker)
 			delete(l.seen.Applied, c.Worker)
 			delete(l.heard, c.Worker)
+			delete(l.exchange, c.Worker)
 		case *fsm.Saved:
 			l.seen.Saved = nil
 			l.seen.Verified[c.Path] = "" // just written, it needs no reading

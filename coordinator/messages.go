@@ -18,7 +18,9 @@ func (l *leader) hello(q *wire.Hello) *wire.Welcome {
 	if reason := l.refusal(q, s, run); reason != "" {
 		l.o.Log.Warn("worker refused", "worker", q.Worker, "reason", reason)
 		l.watch.warn(run, q.Worker, "refused: "+reason)
-		return &wire.Welcome{Refused: reason, Run: runInfo(run)}
+		info := runInfo(run)
+		info.Secret = nil // for members only
+		return &wire.Welcome{Refused: reason, Run: info}
 	}
 	if s.Member(q.Worker) == nil {
 		l.seen.Workers[q.Worker] = &plan.Worker{Heard: time.Now(), State: -1}
@@ -67,6 +69,7 @@ func (l *leader) beat(q *wire.Beat) *wire.Pulse {
 	}
 	w := l.hear(q.Worker)
 	l.heard[q.Worker] = max(l.heard[q.Worker], q.Revision)
+	l.exchange[q.Worker] = &wire.Beat{Paths: q.Paths, Copied: q.Copied}
 	p := &wire.Pulse{Known: true}
 	if q.Run == run.ID {
 		w.State, w.Parameters, w.Size = q.State, q.Parameters, q.Size

@@ -81,5 +81,5 @@ func spans(in []fsm.Range) []wire.Range {
 
 // runInfo returns what a worker needs to prepare for a run.
 func runInfo(run *fsm.Run) *wire.RunInfo {
-	return &wire.RunInfo{ID: run.ID, Name: run.Name, Identity: run.Identity, Spec: run.Spec, Store: run.Store, Numerics: run.Numerics}
+	return &wire.RunInfo{ID: run.ID, Name: run.Name, Identity: run.Identity, Spec: run.Spec, Store: run.Store, Numerics: run.Numerics, Secret: run.Secret}
 }

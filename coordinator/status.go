@@ -47,6 +47,9 @@ type WorkerStatus struct {
 	Silent   float64 `json:"silent_seconds"`
 	Leaving  string  `json:"leaving,omitempty"`
 
+	Paths  []PathStatus `json:"paths,omitempty"`          // how it takes values from the others
+	Copied float64      `json:"copied_seconds,omitempty"` // how long its copy of a peer's state took
+
 	Run    string   `json:"run,omitempty"` // that it works on; "" = idle
 	Labels []string `json:"labels,omitempty"`
 
@@ -54,6 +57,16 @@ type WorkerStatus struct {
 	Committed  string `json:"committed,omitempty"`  // the digest that the log has for State steps; "" = none yet
 	Frozen     string `json:"frozen,omitempty"`     // digest of its frozen weights as they were loaded
 	Checked    int64  `json:"checked,omitempty"`    // step at which they were last hashed again and were the same
+}
+
+// PathStatus is how a worker takes values from another: "memory" within a process, "direct" over a connection of their
+// own, "relay" over NATS; and why not a better one.
+type PathStatus struct {
+	Worker string  `json:"worker"`
+	Kind   string  `json:"kind"`
+	Why    string  `json:"why,omitempty"`
+	Bytes  int64   `json:"bytes"`
+	Rate   float64 `json:"bytes_per_second"`
 }
 
 // CheckpointStatus is a committed checkpoint.
@@ -92,6 +105,12 @@ func (l *leader) status() *Status {
 	for _, m := range s.Members {
 		ws := WorkerStatus{Worker: m.Worker, Name: m.Name, Numerics: m.Numerics, Ready: !m.Behind, Peer: m.Peer, State: -1, Shards: shards[m.Worker]}
 		if w := l.seen.Workers[m.Worker]; w != nil {
+			if b := l.exchange[m.Worker]; b != nil {
+				ws.Copied = b.Copied
+				for _, p := range b.Paths {
+					ws.Paths = append(ws.Paths, PathStatus(p))
+				}
+			}
 			ws.State, ws.TokensPS, ws.Leaving, ws.Silent = w.State, w.Speed, w.Leaving, time.Since(w.Heard).Seconds()
 			ws.Parameters, ws.Frozen, ws.Checked = w.Parameters, w.Frozen, w.Checked
 			ws.Committed = run.ParametersAt(w.State)

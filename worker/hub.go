@@ -42,8 +42,10 @@ func (h *Hub) find(run, worker string) *job {
 // Near implements collective.Neighbours.
 func (p *paths) Near(worker string) *collective.Group {
 	if j := p.hub.find(p.run, worker); j != nil {
-		p.note(worker, pathMemory, "", 0)
 		return j.group
 	}
 	return nil
 }
+
+// Lent implements collective.Neighbours.
+func (p *paths) Lent(worker string, bytes int) { p.note(worker, pathMemory, "", bytes) }

@@ -12,6 +12,7 @@ type Submit struct {
 	Store, Data        string
 	Steps              int64
 	Settings           Settings
+	Secret             []byte // random, for the run's workers among themselves
 }
 
 func (c *Submit) apply(s *State) error {
@@ -26,6 +27,7 @@ func (c *Submit) apply(s *State) error {
 	s.Runs = append(s.Runs, &Run{
 		ID: c.ID, Name: c.Name, Identity: c.Identity, Identify: c.Identify, Spec: c.Spec, Store: c.Store, Data: c.Data,
 		Steps: c.Steps, Settings: c.Settings, Created: s.Now, State: Running, Resume: &Resume{}, SaveTried: -1,
+		Secret: c.Secret,
 	})
 	for i := range s.Members {
 		s.Members[i].Behind, s.Members[i].Peer = true, ""

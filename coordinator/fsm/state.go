@@ -104,6 +104,8 @@ type Run struct {
 	Manifests   []Manifest
 	Evaluations []Evaluation
 	Rewinds     []Rewound // steps that were taken back
+
+	Secret []byte // with which its workers show each other that they are; never shown, never logged
 }
 
 // Resume is a place to load parameters from.

@@ -78,8 +78,8 @@ type Beat struct {
 	Checked int64
 	Spoiled string
 
-	Paths   []Path  // how this worker takes values from the others
-	Copied  float64 // seconds that the newest copy of a peer's state took; 0 = none was made by this worker id
+	Paths  []Path  // how this worker takes values from the others
+	Copied float64 // seconds that the newest copy of a peer's state took; 0 = none was made by this worker id
 }
 
 // Pulse answers a Beat. Known is false when the coordinator has expired the worker: it drops the round's sums and

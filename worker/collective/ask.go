@@ -84,7 +84,11 @@ var ErrDamaged = errors.New("collective: part does not have its checksum")
 func (g *Group) once(ctx context.Context, worker string, req *wire.ChunkRequest, accept func(part) error) (refusal *wire.Chunk, err error) {
 	if n, ok := g.transport.(Neighbours); ok {
 		if near := n.Near(worker); near != nil {
-			return g.near(ctx, near, req, accept)
+			refusal, err := g.near(ctx, near, req, accept)
+			if refusal == nil && err == nil {
+				n.Lent(worker, 8*int(req.Hi-req.Lo))
+			}
+			return refusal, err
 		}
 	}
 	chunk, done, err := g.transport.Ask(ctx, worker, req)

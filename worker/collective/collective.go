@@ -37,7 +37,8 @@ type Transport interface {
 
 // Neighbours is a Transport that knows Groups of this process: their values are read where they are, without packing.
 type Neighbours interface {
-	Near(worker string) *Group // nil = not in this process
+	Near(worker string) *Group     // nil = not in this process
+	Lent(worker string, bytes int) // so much was read there
 }
 
 // Options are the measures of a Group; zero values choose the defaults.

@@ -307,6 +307,8 @@ func (q quiet) Ask(ctx context.Context, worker string, req *wire.ChunkRequest) (
 // near is a network of Groups in one process.
 type near struct{ *network }
 
+func (near) Lent(string, int) {}
+
 func (n near) Near(worker string) *Group {
 	n.mu.Lock()
 	defer n.mu.Unlock()
