@@ -89,6 +89,7 @@ type Node struct {
 	hint     string            // the leader's address, as others said; of run only
 	gone     map[string]bool   // members that were said to be gone; of run only
 	silent   atomic.Bool       // muted, for the transport
+	probing  atomic.Bool       // a lost leader is being looked for
 	done     chan struct{}
 	routines sync.WaitGroup
 }

@@ -68,6 +68,7 @@ func (g *group) start(name string) *Node {
 		g.t.Fatal(err)
 	}
 	g.via[name].to(l.Addr().String())
+	g.via[name].listen()
 	g.fsm[name] = &journal{}
 	n, err := Open(Options{
 		Dir: filepath.Join(g.dir, name), Name: name, FailureTimeout: g.failure, Log: g.log.With("node", name), Version: "test",
@@ -110,6 +111,7 @@ func (g *group) startAll() {
 // kill ends a member as kill -9 does, as others see it: its connections end at once, nothing is handed over.
 func (g *group) kill(name string) {
 	g.t.Helper()
+	g.via[name].close()
 	if err := g.nodes[name].Close(); err != nil {
 		g.t.Error(err)
 	}
@@ -327,7 +329,7 @@ func TestStrangers(t *testing.T) {
 	g.startAll()
 	n := g.commit("one")
 	at := g.via[n.Name()].target()
-	for _, greeting := range []string{"GET / HTTP/1.1\r\n\r\n", "cp\x02r", "cp\x01x", "cp\x01a\xff\xff"} {
+	for _, greeting := range []string{"GET / HTTP/1.1\r\n\r\n", "cp\x02r", "cp\x01x\x00", "cp\x01a\x00\xff\xff"} {
 		c, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -445,4 +447,35 @@ func TestVerifier(t *testing.T) {
 	}
 	c.close()
 	t.Log(faults)
+}
+
+// The death of a leader's process is known by its sockets: others lead before any timer could tell. A leader whose
+// connections end while it lives stays leader.
+func TestDeathIsKnownBySockets(t *testing.T) {
+	g := newGroup(t, 4*time.Second, "a", "b", "c") // timers of a second
+	g.startAll()
+	old := g.commit("one")
+	term := old.Stats().Term
+	g.via[old.Name()].cut()
+	for _, p := range g.via {
+		p.cut()
+	}
+	time.Sleep(200 * time.Millisecond)
+	if now := g.commit("two"); now != old || now.Stats().Term != term {
+		t.Errorf("%s leads term %d after connections were cut, want %s and %d: a needless election", now.Name(), now.Stats().Term, old.Name(), term)
+	}
+	g.eventually("all have it", func() bool {
+		for _, j := range g.fsm {
+			if len(j.all()) != 2 {
+				return false
+			}
+		}
+		return true
+	})
+	began := time.Now()
+	g.kill(old.Name())
+	g.commit("three")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("leader killed, next commit after %v; want it before the timers of %v", took, old.timers.Heartbeat)
+	}
 }

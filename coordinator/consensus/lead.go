@@ -187,14 +187,22 @@ func (n *Node) Transfer(ctx context.Context) error {
 	var heirs, unheard []Member
 	for _, m := range n.Members() {
 		switch {
-		case !m.Voter || m.Leader || m.Unfit != "" || m.Silent >= n.timers.Failure || m.Slowest >= n.timers.Disk:
+		case !m.Voter || m.Leader || m.Unfit != "" || m.Silent >= 2*n.timers.Failure:
 		case m.Silent < 0: // this leader is new: the member's first report is on its way
 			unheard = append(unheard, m)
 		default:
 			heirs = append(heirs, m)
 		}
 	}
-	slices.SortStableFunc(heirs, func(a, b Member) int { return int(int64(b.Last) - int64(a.Last)) })
+	slices.SortStableFunc(heirs, func(a, b Member) int {
+		if slow := a.Slowest >= n.timers.Disk; slow != (b.Slowest >= n.timers.Disk) { // of late: it may do if it must
+			if slow {
+				return 1
+			}
+			return -1
+		}
+		return int(int64(b.Last) - int64(a.Last))
+	})
 	err := ErrNobody
 	for _, m := range append(heirs, unheard...) {
 		result := make(chan error, 1)

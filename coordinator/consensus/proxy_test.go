@@ -9,27 +9,47 @@ import (
 
 // proxy stands before a member: it can be pointed at the member's newest life, and its connections can be cut.
 type proxy struct {
-	l     net.Listener
+	t     testing.TB
+	own   string
 	mu    sync.Mutex
+	l     net.Listener // nil: nobody listens, as when the process is gone
 	at    string
 	conns map[net.Conn]bool
 }
 
 func newProxy(t testing.TB) *proxy {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{l: l, conns: map[net.Conn]bool{}}
-	go p.run()
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.cut()
-	})
+	p := &proxy{t: t, own: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	p.listen()
+	t.Cleanup(p.close)
 	return p
 }
 
-func (p *proxy) address() string { return p.l.Addr().String() }
+func (p *proxy) listen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.l != nil {
+		return
+	}
+	l, err := net.Listen("tcp", p.own)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.l, p.own = l, l.Addr().String()
+	go p.run(l)
+}
+
+// close ends the listener, and every connection.
+func (p *proxy) close() {
+	p.mu.Lock()
+	if p.l != nil {
+		_ = p.l.Close()
+		p.l = nil
+	}
+	p.mu.Unlock()
+	p.cut()
+}
+
+func (p *proxy) address() string { return p.own }
 
 func (p *proxy) target() string {
 	p.mu.Lock()
@@ -53,9 +73,9 @@ func (p *proxy) cut() {
 	p.conns = map[net.Conn]bool{}
 }
 
-func (p *proxy) run() {
+func (p *proxy) run(l net.Listener) {
 	for {
-		in, err := p.l.Accept()
+		in, err := l.Accept()
 		if err != nil {
 			return
 		}

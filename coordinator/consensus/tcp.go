@@ -22,7 +22,8 @@ type TLS struct {
 	Server, Client func() *tls.Config
 }
 
-// Each connection begins with four bytes: a magic, a version, and what follows.
+// Each connection begins with a magic, a version, what follows, and where the one who connects can be reached itself: a
+// length of one byte and an address.
 const (
 	magic    = "cp\x01"
 	forRaft  = 'r'
@@ -66,7 +67,7 @@ func (n *Node) listen() (*TCP, error) {
 		}
 	}
 	t.layer = &layer{
-		listener: l, connect: connect, tls: n.o.TLS, address: address(n.address), greet: t.greet, log: n.log, ask: t.serve,
+		listener: l, connect: connect, lost: n.suspect, tls: n.o.TLS, address: address(n.address), greet: t.greet, log: n.log, ask: t.serve,
 		accepted: make(chan net.Conn), closed: make(chan struct{}), open: map[net.Conn]bool{},
 	}
 	go t.layer.accept()
@@ -207,7 +208,8 @@ type layer struct {
 	address  address
 	greet    time.Duration // to shake hands and greet
 	log      *slog.Logger
-	ask      func(net.Conn) // serves a connection of questions
+	ask      func(net.Conn)       // serves a connection of questions
+	lost     func(address string) // told when a connection that a member made for Raft ends
 
 	accepted chan net.Conn
 	closed   chan struct{}
@@ -242,7 +244,7 @@ func (l *layer) accept() {
 		}
 		go func() {
 			tracked := &conn{Conn: c, layer: l}
-			ready, kind, err := l.welcome(tracked)
+			ready, kind, peer, err := l.welcome(tracked)
 			l.greeting.Add(-1)
 			switch {
 			case err != nil:
@@ -250,6 +252,7 @@ func (l *layer) accept() {
 			case kind == forAsker:
 				l.ask(ready)
 			default:
+				tracked.peer = peer
 				select {
 				case l.accepted <- ready:
 				case <-l.closed:
@@ -275,6 +278,16 @@ func (l *layer) track(c net.Conn) bool {
 type conn struct {
 	net.Conn
 	layer *layer
+	peer  string // whose connection for Raft it is; "" = one that this node made, or for questions
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && c.peer != "" && !errors.Is(err, net.ErrClosed) {
+		go c.layer.lost(c.peer)
+	}
+	return n, err
 }
 
 // Close implements net.Conn.
@@ -286,27 +299,31 @@ func (c *conn) Close() error {
 }
 
 // welcome shakes hands with a connection and reads its greeting, in a bounded time.
-func (l *layer) welcome(c net.Conn) (ready net.Conn, kind byte, err error) {
+func (l *layer) welcome(c net.Conn) (ready net.Conn, kind byte, peer string, err error) {
 	if err := c.SetDeadline(time.Now().Add(l.greet)); err != nil {
-		return nil, 0, err
+		return nil, 0, "", err
 	}
 	ready = c
 	if l.tls.Server != nil {
 		t := tls.Server(c, l.tls.Server())
 		if err := t.Handshake(); err != nil {
-			return nil, 0, fmt.Errorf("handshake: %w", err)
+			return nil, 0, "", fmt.Errorf("handshake: %w", err)
 		}
 		ready = t
 	}
-	var hello [len(magic) + 1]byte
+	var hello [len(magic) + 2]byte
 	if _, err := io.ReadFull(ready, hello[:]); err != nil {
-		return nil, 0, fmt.Errorf("no greeting: %w", err)
+		return nil, 0, "", fmt.Errorf("no greeting: %w", err)
 	}
 	kind = hello[len(magic)]
 	if string(hello[:len(magic)]) != magic || kind != forRaft && kind != forAsker {
-		return nil, 0, fmt.Errorf("greeting %q is not that of a coordinator of this version", hello)
+		return nil, 0, "", fmt.Errorf("greeting %q is not that of a coordinator of this version", hello)
 	}
-	return ready, kind, c.SetDeadline(time.Time{})
+	from := make([]byte, hello[len(magic)+1])
+	if _, err := io.ReadFull(ready, from); err != nil {
+		return nil, 0, "", fmt.Errorf("no address in the greeting: %w", err)
+	}
+	return ready, kind, string(from), c.SetDeadline(time.Time{})
 }
 
 // refuse closes a connection and tells of it, at most once a second.
@@ -349,7 +366,8 @@ func (l *layer) dial(to string, timeout time.Duration, kind byte) (net.Conn, err
 		}
 		c = t
 	}
-	if _, err := c.Write(append([]byte(magic), kind)); err != nil {
+	own := l.address[:min(len(l.address), 255)]
+	if _, err := c.Write(append([]byte(magic), append([]byte{kind, byte(len(own))}, own...)...)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, c.SetDeadline(time.Time{})
