@@ -73,7 +73,7 @@ func TestExchangePathDoesNotShow(t *testing.T) {
 		for _, workers := range []int{1, 2, 3} {
 			t.Run(fmt.Sprint(name, "/W=", workers), func(t *testing.T) {
 				leaks(t)
-				o := newOffice(t, 40)
+				o := newOffice(t, 24)
 				o.adaptTo(f.by()...)
 				o.open()
 				for i := range workers {
@@ -82,11 +82,11 @@ func TestExchangePathDoesNotShow(t *testing.T) {
 				waitFor(t, func() bool { return o.steps() > 8 })
 				seen := o.kinds()
 				o.hire("late")
-				waitFor(t, func() bool { return o.steps() > 14 })
+				waitFor(t, func() bool { return o.steps() > 10 })
 				o.fire(o.people[0])
 				o.people = o.people[1:]
 				o.hire("later")
-				waitFor(t, func() bool { return o.steps() > 22 })
+				waitFor(t, func() bool { return o.steps() > 14 })
 				o.check()
 				if workers == 3 && !slices.Equal(seen, f.want) {
 					t.Errorf("values were taken over %v, want %v", seen, f.want)

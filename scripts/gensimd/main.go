@@ -30,7 +30,7 @@ func run(check bool) error {
 		if wide {
 			name = "avx512"
 		}
-		files["trainer/engine/cpu/simd/gen_vector_"+name+"_amd64.s"] = file(wide, func(a *asm) { vectors(a); exact(a) })
+		files["trainer/engine/cpu/simd/gen_vector_"+name+"_amd64.s"] = file(wide, func(a *asm) { vectors(a); exact(a); packing(a) })
 		files["trainer/engine/cpu/simd/gen_tile_"+name+"_amd64.s"] = file(wide, tiles)
 		files["trainer/engine/cpu/simd/gen_random_"+name+"_amd64.s"] = file(wide, philox)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+
+	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/simd"
 )
 
 // packed is the number of values that share one form on the wire.
@@ -51,15 +53,12 @@ func Pack(dst []byte, values []int64) []byte {
 func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
 
 func packGroup(dst []byte, values []int64) []byte {
-	var a0, a1, a2, a3 uint64
-	v := values
-	for ; len(v) >= 4; v = v[4:] {
-		a0, a1, a2, a3 = a0|zigzag(v[0]), a1|zigzag(v[1]), a2|zigzag(v[2]), a3|zigzag(v[3])
+	eights := len(values) &^ 7
+	all := simd.ZigzagBits(values[:eights])
+	for _, v := range values[eights:] {
+		all |= zigzag(v)
 	}
-	for _, x := range v {
-		a0 |= zigzag(x)
-	}
-	code := codes[bits.Len64(a0|a1|a2|a3)]
+	code := codes[bits.Len64(all)]
 	f := forms[code]
 	dst = append(dst, code)
 	at, size := len(dst), f.size(len(values))
@@ -69,13 +68,15 @@ func packGroup(dst []byte, values []int64) []byte {
 		dst = append(dst, make([]byte, size+8)...)
 	}
 	out := dst[at:]
-	if f.count == 4 {
+	switch {
+	case f.high > 0:
+		high := out[4*len(values):]
+		simd.PackHigh(out, high, values[:eights], f.high)
+		putHigh(out[4*eights:], high[eights/8*f.high:], values[eights:], f.high)
+	case f.count == 4:
 		putWords(out, values)
-	} else if f.count > 0 {
+	case f.count > 0:
 		putBytes(out, values, f.count)
-	}
-	if f.high > 0 {
-		putHigh(out[4*len(values):], values, f.high)
 	}
 	return dst[:at+size]
 }
@@ -109,25 +110,17 @@ func putBytes(out []byte, values []int64, k int) {
 	}
 }
 
-// putHigh stores the h bits above the lowest 32, h = 1 to 7, of eight values at a time.
-func putHigh(out []byte, values []int64, h int) {
-	mask := uint64(1)<<h - 1
-	one, two, four := uint(h)&63, uint(2*h)&63, uint(4*h)&63
-	for ; len(values) >= 8; values, out = values[8:], out[h:] {
-		v := values[:8]
-		a := uint64(v[0])>>32&mask | uint64(v[1])>>32&mask<<one
-		b := uint64(v[2])>>32&mask | uint64(v[3])>>32&mask<<one
-		c := uint64(v[4])>>32&mask | uint64(v[5])>>32&mask<<one
-		d := uint64(v[6])>>32&mask | uint64(v[7])>>32&mask<<one
-		binary.LittleEndian.PutUint64(out, a|b<<two|(c|d<<two)<<four)
+// putHigh stores fewer than eight values as simd.PackHigh would.
+func putHigh(low, high []byte, values []int64, h int) {
+	if len(values) == 0 {
+		return
 	}
-	if len(values) > 0 {
-		var word uint64
-		for i, v := range values {
-			word |= (uint64(v) >> 32 & mask) << (i * h)
-		}
-		binary.LittleEndian.PutUint64(out, word)
+	var word uint64
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(low[4*i:], uint32(v))
+		word |= (uint64(v) >> 32 & (1<<h - 1)) << (i * h)
 	}
+	binary.LittleEndian.PutUint64(high, word)
 }
 
 // errWidth marks a group whose values would fit a smaller form: two codes of the same values.
@@ -141,7 +134,6 @@ func Unpack(values []int64, src []byte) (rest []byte, err error) { return unpack
 func UnpackAdd(values []int64, src []byte) (rest []byte, err error) { return unpack(values, src, true) }
 
 func unpack(values []int64, src []byte, add bool) (rest []byte, err error) {
-	var group [packed]int64
 	var buf [packed*8 + 8]byte
 	for at := 0; at < len(values); at += packed {
 		out := values[at:min(at+packed, len(values))]
@@ -163,89 +155,74 @@ func unpack(values []int64, src []byte, add bool) (rest []byte, err error) {
 			in = buf[:size+8]
 			copy(in, src[:size])
 		}
-		to := out
-		if add {
-			to = group[:len(out)]
-		}
+		var all uint64
 		switch {
 		case f.high > 0:
-			getHigh(to, in, in[4*len(out):], f.high)
-			if extra := len(out) % 8; extra != 0 && binary.LittleEndian.Uint64(in[size-f.high:])<<(64-8*f.high)>>(64-8*f.high)>>(extra*f.high) != 0 {
-				return nil, fmt.Errorf("unpack value %d of %d: padding is not zero", at, len(values))
+			eights := len(out) &^ 7
+			high := in[4*len(out):]
+			all = simd.UnpackHigh(out[:eights], in, high, f.high, add)
+			extra, err := getHigh(out[eights:], in[4*eights:], high[eights/8*f.high:], f.high, add)
+			if err != nil {
+				return nil, fmt.Errorf("unpack value %d of %d: %w", at, len(values), err)
 			}
+			all |= extra
 		case f.count > 0:
-			getBytes(to, in, f.count)
+			all = getBytes(out, in, f.count, add)
 		case !add:
 			clear(out)
 		}
-		if f.count > 0 {
-			if all := settle(out, to, add); codes[bits.Len64(all)] != code {
-				return nil, fmt.Errorf("unpack value %d of %d: %w", at, len(values), errWidth)
-			}
+		if codes[bits.Len64(all)] != code {
+			return nil, fmt.Errorf("unpack value %d of %d: %w", at, len(values), errWidth)
 		}
 		src = src[size:]
 	}
 	return src, nil
 }
 
-// settle adds from to out, where it is to be added, and returns what the zigzag forms of from have for bits.
-func settle(out, from []int64, add bool) uint64 {
-	var a, b uint64
-	from = from[:len(out)]
-	if !add {
-		i := 0
-		for ; i+1 < len(from); i += 2 {
-			a, b = a|zigzag(from[i]), b|zigzag(from[i+1])
-		}
-		for ; i < len(from); i++ {
-			a |= zigzag(from[i])
-		}
-		return a | b
+// getBytes reads values of k bytes, 1 to 8, from in, which has 8 bytes beyond them, into values, or adds them there, and
+// returns what their zigzag forms have for bits.
+func getBytes(values []int64, in []byte, k int, add bool) (all uint64) {
+	shift, keep, p := uint(64-8*k)&63, int64(0), 0
+	if add {
+		keep = -1
 	}
-	for i, v := range from {
-		a |= zigzag(v)
-		out[i] += v
-	}
-	return a
-}
-
-// getBytes reads values of k bytes, 1 to 8, from in, which has 8 bytes beyond them.
-func getBytes(values []int64, in []byte, k int) {
-	shift, p := uint(64-8*k)&63, 0
 	for ; len(values) >= 4; values = values[4:] {
 		w := in[p : p+3*k+8 : len(in)]
-		values[0] = int64(binary.LittleEndian.Uint64(w)<<shift) >> shift
-		values[1] = int64(binary.LittleEndian.Uint64(w[k:])<<shift) >> shift
-		values[2] = int64(binary.LittleEndian.Uint64(w[2*k:])<<shift) >> shift
-		values[3] = int64(binary.LittleEndian.Uint64(w[3*k:])<<shift) >> shift
+		a := int64(binary.LittleEndian.Uint64(w)<<shift) >> shift
+		b := int64(binary.LittleEndian.Uint64(w[k:])<<shift) >> shift
+		c := int64(binary.LittleEndian.Uint64(w[2*k:])<<shift) >> shift
+		d := int64(binary.LittleEndian.Uint64(w[3*k:])<<shift) >> shift
+		values[0], values[1] = values[0]&keep+a, values[1]&keep+b
+		values[2], values[3] = values[2]&keep+c, values[3]&keep+d
+		all |= zigzag(a) | zigzag(b) | zigzag(c) | zigzag(d)
 		p += 4 * k
 	}
 	for i := range values {
-		values[i] = int64(binary.LittleEndian.Uint64(in[p:])<<shift) >> shift
+		v := int64(binary.LittleEndian.Uint64(in[p:])<<shift) >> shift
+		values[i] = values[i]&keep + v
+		all |= zigzag(v)
 		p += k
 	}
+	return all
 }
 
-// getHigh reads values of 32 bits from low and h more, 1 to 7, from high.
-func getHigh(values []int64, low, high []byte, h int) {
-	up := uint(64-h) & 63   // the high bits of a value at the top of a word
-	down := uint(32-h) & 63 // and then, by its sign, above the low ones
-	one, two := uint(h)&63, uint(2*h)&63
-	for ; len(values) >= 8; values, low, high = values[8:], low[32:], high[h:] {
-		word := binary.LittleEndian.Uint64(high)
-		l, v := low[:32], values[:8]
-		for i := 0; i < 8; i += 2 {
-			pair := binary.LittleEndian.Uint64(l[4*i:])
-			v[i] = int64(word<<up)>>down&^0xffffffff | int64(uint32(pair))
-			v[i+1] = int64(word>>one<<up)>>down&^0xffffffff | int64(pair>>32)
-			word >>= two
-		}
+// getHigh reads fewer than eight values as simd.UnpackHigh would.
+func getHigh(values []int64, low, high []byte, h int, add bool) (all uint64, err error) {
+	if len(values) == 0 {
+		return 0, nil
 	}
-	if len(values) > 0 {
-		word := binary.LittleEndian.Uint64(high)
-		for i := range values {
-			values[i] = int64(word<<up)>>down&^0xffffffff | int64(binary.LittleEndian.Uint32(low[4*i:]))
-			word >>= h
+	word := binary.LittleEndian.Uint64(high) << (64 - 8*h) >> (64 - 8*h)
+	for i := range values {
+		v := int64(word<<(64-h))>>(32-h)&^0xffffffff | int64(binary.LittleEndian.Uint32(low[4*i:]))
+		if word >>= h; add {
+			values[i] += v
+		} else {
+			values[i] = v
 		}
+		all |= zigzag(v)
 	}
+	if word != 0 {
+		return 0, errors.New("padding is not zero")
+	}
+	return all, nil
 }

@@ -159,6 +159,18 @@ func dequantiseAVX512(dst *float32, sum *int64, n int, scale float64)
 func squaresAVX512(lanes *float64, x *float32, n int)
 
 //go:noescape
+func zigzagBitsAVX512(v *int64, n int) uint64
+
+//go:noescape
+func packHighAVX512(low *byte, high *byte, v *int64, n int, h int, mask uint64)
+
+//go:noescape
+func unpackHighAVX512(dst *int64, low *byte, high *byte, n int, h int, mask uint64, shift uint64) uint64
+
+//go:noescape
+func addHighAVX512(dst *int64, low *byte, high *byte, n int, h int, mask uint64, shift uint64) uint64
+
+//go:noescape
 func multiplyAVX512(m int, n int, k int, a *float32, ai int, ak int, b *float32, ldb int, c *float32, ldc int, add int)
 
 //go:noescape

@@ -1719,3 +1719,140 @@ done107:
 	VZEROUPPER 
 	RET 
 
+// func zigzagBitsAVX512(v *int64; n int) uint64
+TEXT ·zigzagBitsAVX512(SB), NOSPLIT, $0-24
+	MOVQ v+0(FP), DI
+	MOVQ n+8(FP), CX
+	VPXORD Z10, Z10, Z10
+	SHRQ $3, CX
+	JEQ done109
+next108:
+	VMOVDQU64 (DI), Z0
+	VPSLLQ $1, Z0, Z1
+	VPSRAQ $63, Z0, Z2
+	VPTERNLOGQ $0xf6, Z1, Z2, Z10
+	ADDQ $64, DI
+	DECQ CX
+	JNE next108
+done109:
+	VEXTRACTI64X4 $1, Z10, Y0
+	VPOR Y0, Y10, Y10
+	VEXTRACTI128 $1, Y10, X0
+	VPOR X0, X10, X10
+	VPSRLDQ $8, X10, X0
+	VPOR X0, X10, X10
+	VMOVQ X10, AX
+	MOVQ AX, ret+16(FP)
+	VZEROUPPER 
+	RET 
+
+// func packHighAVX512(low *byte; high *byte; v *int64; n int; h int; mask uint64) 
+TEXT ·packHighAVX512(SB), NOSPLIT, $0-48
+	MOVQ low+0(FP), DI
+	MOVQ high+8(FP), SI
+	MOVQ v+16(FP), R8
+	MOVQ n+24(FP), CX
+	MOVQ h+32(FP), R10
+	MOVQ mask+40(FP), BX
+	SHRQ $3, CX
+	JEQ done111
+next110:
+	VMOVDQU64 (R8), Z0
+	VPMOVQD Z0, (DI)
+	VPSRLQ $32, Z0, Z0
+	VPMOVQB Z0, X1
+	VMOVQ X1, AX
+	PEXTQ BX, AX, AX
+	MOVQ AX, (SI)
+	ADDQ $64, R8
+	ADDQ $32, DI
+	ADDQ R10, SI
+	DECQ CX
+	JNE next110
+done111:
+	VZEROUPPER 
+	RET 
+
+// func unpackHighAVX512(dst *int64; low *byte; high *byte; n int; h int; mask uint64; shift uint64) uint64
+TEXT ·unpackHighAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ low+8(FP), SI
+	MOVQ high+16(FP), R8
+	MOVQ n+24(FP), CX
+	MOVQ h+32(FP), R10
+	MOVQ mask+40(FP), BX
+	VMOVQ shift+48(FP), X15
+	VPXORD Z10, Z10, Z10
+	SHRQ $3, CX
+	JEQ done113
+next112:
+	MOVQ (R8), AX
+	PDEPQ BX, AX, AX
+	VMOVQ AX, X1
+	VPMOVSXBQ X1, Z1
+	VPSLLQ X15, Z1, Z1
+	VPMOVZXDQ (SI), Z0
+	VPORQ Z0, Z1, Z1
+	VPSLLQ $1, Z1, Z2
+	VPSRAQ $63, Z1, Z3
+	VPTERNLOGQ $0xf6, Z2, Z3, Z10
+	VMOVDQU64 Z1, (DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	ADDQ R10, R8
+	DECQ CX
+	JNE next112
+done113:
+	VEXTRACTI64X4 $1, Z10, Y0
+	VPOR Y0, Y10, Y10
+	VEXTRACTI128 $1, Y10, X0
+	VPOR X0, X10, X10
+	VPSRLDQ $8, X10, X0
+	VPOR X0, X10, X10
+	VMOVQ X10, AX
+	MOVQ AX, ret+56(FP)
+	VZEROUPPER 
+	RET 
+
+// func addHighAVX512(dst *int64; low *byte; high *byte; n int; h int; mask uint64; shift uint64) uint64
+TEXT ·addHighAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ low+8(FP), SI
+	MOVQ high+16(FP), R8
+	MOVQ n+24(FP), CX
+	MOVQ h+32(FP), R10
+	MOVQ mask+40(FP), BX
+	VMOVQ shift+48(FP), X15
+	VPXORD Z10, Z10, Z10
+	SHRQ $3, CX
+	JEQ done115
+next114:
+	MOVQ (R8), AX
+	PDEPQ BX, AX, AX
+	VMOVQ AX, X1
+	VPMOVSXBQ X1, Z1
+	VPSLLQ X15, Z1, Z1
+	VPMOVZXDQ (SI), Z0
+	VPORQ Z0, Z1, Z1
+	VPSLLQ $1, Z1, Z2
+	VPSRAQ $63, Z1, Z3
+	VPTERNLOGQ $0xf6, Z2, Z3, Z10
+	VPADDQ (DI), Z1, Z1
+	VMOVDQU64 Z1, (DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	ADDQ R10, R8
+	DECQ CX
+	JNE next114
+done115:
+	VEXTRACTI64X4 $1, Z10, Y0
+	VPOR Y0, Y10, Y10
+	VEXTRACTI128 $1, Y10, X0
+	VPOR X0, X10, X10
+	VPSRLDQ $8, X10, X0
+	VPOR X0, X10, X10
+	VMOVQ X10, AX
+	MOVQ AX, ret+56(FP)
+	VZEROUPPER 
+	RET 
+

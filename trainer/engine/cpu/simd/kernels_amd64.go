@@ -234,3 +234,29 @@ func vecMaxBits(x []float32) uint32 {
 		return maxBitsGo(x)
 	}
 }
+
+func vecZigzagBits(v []int64) uint64 {
+	if isa.Active() == isa.AVX512 {
+		return zigzagBitsAVX512(unsafe.SliceData(v), len(v))
+	}
+	return zigzagBitsGo(v)
+}
+
+func vecPackHigh(low, high []byte, v []int64, h int) {
+	if isa.Active() == isa.AVX512 {
+		packHighAVX512(unsafe.SliceData(low), unsafe.SliceData(high), unsafe.SliceData(v), len(v), h, bytewise*(1<<h-1))
+		return
+	}
+	packHighGo(low, high, v, h)
+}
+
+func vecUnpackHigh(dst []int64, low, high []byte, h int, add bool) uint64 {
+	if isa.Active() != isa.AVX512 {
+		return unpackHighGo(dst, low, high, h, add)
+	}
+	f := unpackHighAVX512
+	if add {
+		f = addHighAVX512
+	}
+	return f(unsafe.SliceData(dst), unsafe.SliceData(low), unsafe.SliceData(high), len(dst), h, bytewise*((1<<h-1)<<(8-h)), uint64(24+h))
+}

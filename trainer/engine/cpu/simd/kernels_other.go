@@ -25,7 +25,13 @@ func vecAdamW(w, m, v, g []float32, k *AdamWScalars)              { adamwGo(w, m
 func vecMaxBits(x []float32) uint32                               { return maxBitsGo(x) }
 func vecQuantise(sum []int64, g []float32, scale float64) uint32  { return quantiseGo(sum, g, scale) }
 func vecDequantise(dst []float32, sum []int64, scale float64)     { dequantiseGo(dst, sum, scale) }
+func vecZigzagBits(v []int64) uint64                              { return zigzagBitsGo(v) }
+func vecPackHigh(low, high []byte, v []int64, h int)              { packHighGo(low, high, v, h) }
 func vecSquares(lanes *[16]float64, x []float32)                  { squaresGo(lanes, x) }
+
+func vecUnpackHigh(dst []int64, low, high []byte, h int, add bool) uint64 {
+	return unpackHighGo(dst, low, high, h, add)
+}
 
 func vecNormGradAdd(dx, dy, w, x, residual []float32, r, c float32) {
 	normGradAddGo(dx, dy, w, x, residual, r, c)
