@@ -96,6 +96,7 @@ type Recovery struct {
 	Heard    time.Time `json:"heard"`    // the last sign of life
 	Detected time.Time `json:"detected"` // known to be lost
 	Released time.Time `json:"released"` // its shards leased again
+	Copied   time.Time `json:"copied"`   // the first worker that came for it had its copy of the state; zero = none before the commit
 	Commit   time.Time `json:"commit"`   // the first step or evaluation committed after it
 	Shards   int       `json:"shards"`   // leased again
 }

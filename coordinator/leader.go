@@ -52,6 +52,12 @@ func newLeader(n *Node, term uint64) *leader {
 	if l.seen.Wait = now; !n.o.Alone {
 		l.seen.Wait = now.Add(n.timers.Grace)
 	}
+	l.watch.copied = func(worker string) float64 {
+		if b := l.exchange[worker]; b != nil {
+			return b.Copied
+		}
+		return 0
+	}
 	return l
 }
 

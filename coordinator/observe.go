@@ -14,9 +14,10 @@ import (
 type observer struct {
 	journal    *journal
 	log        *slog.Logger
-	next       int64      // id of the next event
-	wrote      float64    // seconds that the newest checkpoint took to write
-	recoveries []Recovery // losses that no commit has followed yet
+	next       int64                       // id of the next event
+	wrote      float64                     // seconds that the newest checkpoint took to write
+	recoveries []Recovery                  // losses that no commit has followed yet
+	copied     func(worker string) float64 // seconds that a worker's copy of a peer's state took; 0 = it made none
 }
 
 // observe tells of what an entry did. heard is when each expired worker gave its last sign of life.
@@ -35,6 +36,14 @@ func (o *observer) observe(before, after *fsm.State, commands []fsm.Command, hea
 			e.Kind, e.Worker = WorkerJoined, c.Worker
 		case *fsm.Promote:
 			e.Kind, e.Worker = WorkerReady, c.Worker
+			if o.copied != nil {
+				e.Seconds = o.copied(c.Worker)
+			}
+			for i := range o.recoveries {
+				if r := &o.recoveries[i]; r.Copied.IsZero() && e.Seconds > 0 {
+					r.Copied = after.Now
+				}
+			}
 		case *fsm.Expire:
 			e.Kind, e.Worker, e.Reason = WorkerLost, c.Worker, c.Reason
 			o.lost(before, after, c, heard[c.Worker])
