@@ -71,8 +71,10 @@ func (l *serverLog) count(text string, v []any) bool {
 		}
 		reason = credential.HandshakeFailed
 		switch {
-		case strings.Contains(text, "timeout"), strings.Contains(text, "use of closed network connection"):
-			return true // the timeout itself is counted
+		case strings.Contains(text, "i/o timeout"):
+			reason = credential.HandshakeSlow
+		case strings.Contains(text, "use of closed network connection"):
+			return true // closed by the timeout, which is counted
 		case strings.HasSuffix(text, "EOF"), strings.Contains(text, "connection reset by peer"):
 			return true // connected and left
 		case strings.Contains(text, "does not look like a TLS handshake"), strings.Contains(text, "unsupported versions"):
