@@ -75,7 +75,7 @@ coordinator/ledger: coordinator/fsm data
 coordinator/report: coordinator
 coordinator/progress: coordinator
 coordinator/api: coordinator coordinator/credential coordinator/wire coordinator/wire/bus data/spelling
-coordinator: checkpoints/identity coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
+coordinator: checkpoints/identity coordinator/credential coordinator/pack coordinator/fsm coordinator/plan coordinator/consensus coordinator/wire coordinator/wire/bus data
 
 # worker: no Raft, no fsm, no plan
 worker/collective: coordinator/wire trainer/fixed

@@ -71,6 +71,15 @@ func check(c *Config, m *merger) []Error {
 		fail("model.adapter", "continues from an adapter, which needs model.lora with its rank, alpha and targets; model.merge takes it into the weights instead")
 	}
 	m.resolve("model.path", &c.Model.Path)
+	m.resolve("cluster.tokens", &c.Cluster.Tokens)
+	if t := c.Cluster.TLS; t != nil {
+		m.resolve("cluster.tls.ca", &t.CA)
+		m.resolve("cluster.tls.certificate", &t.Certificate)
+		m.resolve("cluster.tls.key", &t.Key)
+		if err := t.Check(); err != nil {
+			m.fail(m.at("cluster.tls"), "cluster.tls", "%v", err)
+		}
+	}
 	m.resolve("model.adapter", &c.Model.Adapter)
 	for i := range c.Model.Merge {
 		m.resolve(fmt.Sprintf("model.merge[%d]", i), &c.Model.Merge[i])

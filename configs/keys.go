@@ -130,6 +130,13 @@ var runKeys = []Key{
 	{Path: "cluster.mixed", Type: "bool", Default: false, Doc: "Accept workers whose kernels differ; the result then depends on which kind computed which shard.", Example: "true"},
 	{Path: "cluster.audit", Type: "string", Default: "0", Doc: "Share of the shards whose gradients a second worker computes and compares before the step is closed: 1/64, or 0.02; 0 = none. Two workers notice a wrong one, three name it.", Example: "1/64"},
 	{Path: "cluster.kernels", Type: "string", Allowed: []string{"avx512", "avx2", "portable"}, Doc: "CPU kernels that every worker uses; left out: the best the first worker has.", Example: "avx2"},
+	{Path: "cluster.tls", Type: "map", Doc: "Certificates of this process (counterpoint certs makes them); needed to listen outside loopback. All links are then TLS 1.3, and both ends show a certificate."},
+	{Path: "cluster.tls.ca", Type: "string", Doc: "PEM file of the CA's certificate, relative to the YAML file; during a change of CA of both.", Example: "ca/ca.pem"},
+	{Path: "cluster.tls.certificate", Type: "string", Doc: "PEM file of this process's certificate; read again when it changes.", Example: "a.pem"},
+	{Path: "cluster.tls.key", Type: "string", Doc: "PEM file of its key, mode 600.", Example: "a.key"},
+	{Path: "cluster.admit", Type: "string", Default: "token", Allowed: []string{"token", "certificate"}, Doc: "With tls, how a worker's key comes in: by a join token, shown once (counterpoint certs token), or by its certificate alone.", Example: "certificate"},
+	{Path: "cluster.tokens", Type: "string", Doc: "File of the HTTP API's bearer tokens, as hashes (counterpoint token makes both); left out: only certificates open the API.", Example: "tokens.txt"},
+	{Path: "cluster.insecure", Type: "bool", Default: false, Doc: "Listen outside loopback without tls: whoever reaches the address may do everything.", Example: "false"},
 	{Path: "cluster.threads", Type: "int", Default: 0, Min: 0, Max: 1024, Doc: "Threads of a worker; 0 = cores shared among the local workers.", Example: "8"},
 
 	{Path: "log", Type: "map", Doc: "Where a run's files go."},

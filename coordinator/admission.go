@@ -1,11 +1,11 @@
 package coordinator
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
@@ -26,9 +26,11 @@ type guard struct {
 	refusals *credential.Refusals
 	admit    string
 
-	mu     sync.Mutex
-	of     *fsm.State // that the index is of
-	grants map[string][]wire.Grant
+	server atomic.Pointer[bus.Server] // that is told when grants change
+
+	mu       sync.Mutex
+	of       *fsm.State              // that the index is of
+	admitted map[string][]wire.Grant // by key, of every admitted one
 }
 
 // secure opens the certificates and refuses to listen without any where other machines could come in.
@@ -44,7 +46,7 @@ func (n *Node) secure() error {
 			return fmt.Errorf("cluster.tls.certificate: %s is of role %s; a coordinator's is needed", c.TLS.Certificate, m.Role)
 		}
 	}
-	for key, address := range c.listens() {
+	for key, address := range c.listens(n.name()) {
 		err := credential.CheckListen(key, address, c.TLS != nil)
 		if err != nil && c.Insecure {
 			n.o.Log.Warn("WITHOUT TLS OUTSIDE LOOPBACK: whoever reaches this address can read and change everything (cluster.insecure: true)", "key", key, "address", address)
@@ -63,14 +65,22 @@ func (n *Node) Grants(key string) (grants []wire.Grant, admitted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.of != s {
-		g.of, g.grants = s, make(map[string][]wire.Grant, len(s.Members))
-		for _, m := range s.Members {
-			if m.Key != "" {
-				g.grants[m.Key] = append(g.grants[m.Key], wire.Grant{Worker: m.Worker, Run: runOf(s, &m)})
+		members := make(map[string]*fsm.Member, len(s.Members))
+		for i := range s.Members {
+			members[s.Members[i].Worker] = &s.Members[i]
+		}
+		g.of, g.admitted = s, make(map[string][]wire.Grant, len(s.Admissions))
+		for _, a := range s.Admissions {
+			g.admitted[a.Key] = nil
+		}
+		for _, h := range s.Holders {
+			if m := members[h.Worker]; m != nil {
+				g.admitted[h.Key] = append(g.admitted[h.Key], wire.Grant{Worker: m.Worker, Run: runOf(s, m)})
 			}
 		}
 	}
-	return g.grants[key], s.Admission(key) != nil
+	grants, admitted = g.admitted[key]
+	return grants, admitted
 }
 
 // admission lets a worker's key in, or says why not. The hello's signature shows that the key is the worker's.
@@ -82,31 +92,42 @@ func (l *leader) admission(q *wire.Hello) error {
 	if err := bus.CheckHello(q); err != nil {
 		return err
 	}
-	if l.machine.State().Admission(q.Key) != nil {
+	if err := wire.CheckName("worker", q.Worker); err != nil {
+		return &credential.RefusedError{Reason: credential.Malformed, Err: err}
+	}
+	s := l.machine.State()
+	if s.Holder(q.Worker) == q.Key {
 		return nil
 	}
-	c := &fsm.Admit{Key: q.Key, Name: q.Name}
+	hold, admit := &fsm.Hold{Worker: q.Worker, Key: q.Key}, &fsm.Admit{Key: q.Key, Name: q.Name}
+	if s.Admission(q.Key) != nil {
+		return rejected(l.propose(hold), credential.NotAdmitted)
+	}
 	if g.admit != AdmitCertificate {
-		join, err := credential.CheckJoin(credential.NewSecret(q.Token), authorities(g.source), time.Now())
+		if q.Token == "" {
+			return &credential.RefusedError{Reason: credential.NotAdmitted, Err: fmt.Errorf(
+				"key %.8s of worker %.48s is not known here, so a join token is needed once: counterpoint certs token makes one, worker --token FILE shows it", q.Key, q.Name)}
+		}
+		join, err := credential.CheckJoin(credential.NewSecret(q.Token), g.source.Authorities(), time.Now())
 		if err != nil {
-			if q.Token == "" {
-				err = &credential.RefusedError{Reason: credential.NotAdmitted, Err: fmt.Errorf("key %.8s of worker %.48s is not known here, and a join token is needed once: counterpoint certs token makes one, worker --token FILE shows it", q.Key, q.Name)}
-			}
 			return err
 		}
-		c.Token, c.Uses = join.ID, join.Uses
+		admit.Token, admit.Uses = join.ID, join.Uses
 	}
-	err := l.propose(c)
-	if errors.Is(err, fsm.ErrRejected) {
-		return &credential.RefusedError{Reason: credential.TokenReplayed, Err: err}
-	}
+	err := rejected(l.propose(admit, hold), credential.TokenReplayed)
 	if err == nil {
-		l.o.Log.Info("worker admitted", "name", q.Name, "key", q.Key[:8], "token", fmt.Sprintf("%.8s", c.Token))
+		l.o.Log.Info("worker admitted", "name", q.Name, "key", q.Key[:8], "token", fmt.Sprintf("%.8s", admit.Token))
 	}
 	return err
 }
 
-func authorities(s *credential.Source) []*x509.Certificate { return s.Authorities() }
+// rejected makes a refusal of what the log rejected.
+func rejected(err error, reason credential.Reason) error {
+	if errors.Is(err, fsm.ErrRejected) {
+		return &credential.RefusedError{Reason: reason, Err: err}
+	}
+	return err
+}
 
 // turnAway refuses a worker that may not come in; nil = it may. Another error than a refusal is not answered: the worker
 // asks again.
@@ -135,15 +156,25 @@ func (g *guard) malformed(err error) {
 
 // granted tells the embedded server when what workers may do has changed.
 func (n *Node) granted(before, after *fsm.State) {
-	if n.server == nil || n.guard.source == nil {
+	server := n.guard.server.Load()
+	if server == nil || n.guard.source == nil {
 		return
 	}
-	same := len(before.Admissions) == len(after.Admissions) && slices.EqualFunc(before.Members, after.Members, func(a, b fsm.Member) bool {
-		return a.Worker == b.Worker && a.Key == b.Key && runOf(before, &a) == runOf(after, &b)
-	})
+	same := len(before.Admissions) == len(after.Admissions) && slices.Equal(before.Holders, after.Holders) &&
+		slices.EqualFunc(before.Members, after.Members, func(a, b fsm.Member) bool {
+			return a.Worker == b.Worker && runOf(before, &a) == runOf(after, &b)
+		})
 	if !same {
-		n.server.Refresh()
+		server.Refresh()
 	}
+}
+
+// runOf returns the run that a member works on.
+func runOf(s *fsm.State, _ *fsm.Member) string {
+	if len(s.Runs) == 0 {
+		return ""
+	}
+	return s.Runs[len(s.Runs)-1].ID
 }
 
 // Refused returns what this node has refused, by reason.

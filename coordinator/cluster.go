@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
@@ -73,6 +75,12 @@ func (n *Node) consensus() consensus.Options {
 	for _, c := range n.o.Cluster.Coordinators {
 		o.Servers = append(o.Servers, consensus.Server{Name: c.Name, Address: c.Raft})
 	}
+	if s := n.guard.source; s != nil {
+		o.TLS = consensus.TLS{
+			Server: func() *tls.Config { return s.ServerConfig(credential.Coordinator) },
+			Client: func() *tls.Config { return s.ClientConfig("", credential.Coordinator) },
+		}
+	}
 	if n.o.Consensus != nil {
 		n.o.Consensus(&o)
 	}
@@ -85,6 +93,9 @@ func (n *Node) routes() *bus.Cluster {
 		return nil
 	}
 	c := &bus.Cluster{Name: n.name()}
+	if n.guard.source != nil {
+		c.TLS = n.guard.source.MeshConfig(credential.Coordinator)
+	}
 	for _, other := range n.o.Cluster.Coordinators {
 		if other.Name == n.name() {
 			c.Listen, c.Advertise = other.Route, other.NATS

@@ -1,7 +1,12 @@
 // Package coordinator is one node's life: leadership, publishing what was committed, accepting reports.
 package coordinator
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
+)
 
 // Config is cluster: in the YAML. None of it belongs to a run's identity.
 type Config struct {
@@ -17,4 +22,25 @@ type Config struct {
 	Coordinators   []Coordinator `yaml:"coordinators,omitempty" json:"coordinators,omitempty"`       // 1, 3 or 5, the same list for all; none = this one alone
 	NATS           NATS          `yaml:"nats,omitempty" json:"nats"`                                 // the user's own NATS servers
 	Store          string        `yaml:"store,omitempty" json:"store,omitempty"`                     // of the Raft log: wal (default) or bolt
+
+	TLS      *credential.Config `yaml:"tls,omitempty" json:"tls,omitempty"`           // certificates; needed outside loopback
+	Admit    string             `yaml:"admit,omitempty" json:"admit,omitempty"`       // how a worker's key comes in: token (default) or certificate
+	Tokens   string             `yaml:"tokens,omitempty" json:"tokens,omitempty"`     // file of the API's bearer tokens; "" = none
+	Insecure bool               `yaml:"insecure,omitempty" json:"insecure,omitempty"` // listen outside loopback without TLS
+}
+
+// listens returns the addresses that the coordinator of that name listens on, by their keys.
+func (c *Config) listens(name string) map[string]string {
+	all := map[string]string{"cluster.listen": c.Listen}
+	for i, one := range c.Coordinators {
+		if one.Name != name {
+			continue
+		}
+		at := fmt.Sprintf("cluster.coordinators[%d].", i)
+		all[at+"raft"] = one.Raft
+		if c.NATS.URL == "" {
+			all[at+"nats"], all[at+"route"] = one.NATS, one.Route
+		}
+	}
+	return all
 }

@@ -16,6 +16,7 @@ type machine struct {
 	*fsm.Machine
 	unknown atomic.Pointer[error]
 	tap     Tap
+	changed func(before, after *fsm.State) // told of every entry that changed the state; may be nil
 }
 
 // Apply implements consensus.Machine.
@@ -23,13 +24,27 @@ func (m *machine) Apply(entry []byte) error {
 	if e := m.unknown.Load(); e != nil {
 		return *e
 	}
+	before := m.State()
 	err := m.Machine.Apply(entry)
+	if m.changed != nil && err == nil {
+		m.changed(before, m.State())
+	}
 	if m.tap != nil {
 		m.tap.Applied(entry, m.State(), err)
 	}
 	if errors.Is(err, fsm.ErrUnknown) {
 		err = fmt.Errorf("%w: %w", consensus.ErrHalt, err)
 		m.unknown.Store(&err)
+	}
+	return err
+}
+
+// Restore implements consensus.Machine.
+func (m *machine) Restore(r io.Reader) error {
+	before := m.State()
+	err := m.Machine.Restore(r)
+	if m.changed != nil && err == nil {
+		m.changed(before, m.State())
 	}
 	return err
 }

@@ -13,6 +13,9 @@ import (
 
 // hello takes a worker in, or says why not.
 func (l *leader) hello(q *wire.Hello) *wire.Welcome {
+	if refused, again := l.turnAway(q); refused != nil || again {
+		return refused
+	}
 	s := l.machine.State()
 	run := s.Runs[len(s.Runs)-1]
 	if reason := l.refusal(q, s, run); reason != "" {

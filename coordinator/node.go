@@ -40,6 +40,7 @@ type Node struct {
 	journal *journal
 	lines   lines
 	history history
+	guard   guard
 
 	inbox chan func(*leader) // what the leader's loop is to do next
 
@@ -63,6 +64,10 @@ func Open(o Options) (_ *Node, err error) {
 	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	if err := n.secure(); err != nil {
+		return nil, err
+	}
+	n.machine.changed = n.granted
 	if o.Suites != nil {
 		n.o.Run.Settings.Suites = o.Suites.Names()
 	}
@@ -108,11 +113,13 @@ func Open(o Options) (_ *Node, err error) {
 func (n *Node) host() (err error) {
 	if n.server, err = bus.StartServer(bus.ServerOptions{
 		Listen: n.o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: n.o.Log, Disconnected: n.disconnected,
-		Cluster: n.routes(),
+		Cluster: n.routes(), TLS: n.guard.source, Directory: n, Refusals: n.guard.refusals,
 	}); err != nil {
 		return err
 	}
-	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: n.name(), FailureTimeout: n.timers.Failure, Log: n.o.Log})
+	n.guard.server.Store(n.server)
+	n.server.Refresh() // of what was applied in the meantime
+	n.conn, err = bus.Connect(n.closing, bus.Options{Server: n.server, Name: n.name(), FailureTimeout: n.timers.Failure, Log: n.o.Log, Errors: n.guard.malformed})
 	return err
 }
 

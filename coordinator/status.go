@@ -32,6 +32,7 @@ type Status struct {
 	Recoveries []Recovery `json:"recoveries,omitempty"` // the newest 10, oldest first
 
 	Coordinators []CoordinatorStatus `json:"coordinators"`
+	Refused      map[string]int64    `json:"refused,omitempty"` // by this coordinator since it started, by reason
 }
 
 // WorkerStatus is a member of the fleet.
@@ -93,6 +94,7 @@ func (l *leader) status() *Status {
 		Numerics: run.Numerics, Started: run.Created, Workers: []WorkerStatus{}, Quarantined: s.Quarantined, Doing: doing(run),
 		Coordinators: l.coordinators(),
 	}
+	out.Refused = l.Refused()
 	if run.Cursor > 0 {
 		out.Loss = run.Ledger.At(run.Cursor - 1).Loss
 	}

@@ -15,7 +15,11 @@ func NewLink(conn *bus.Conn) Link { return natsLink{conn} }
 type natsLink struct{ conn *bus.Conn }
 
 func (l natsLink) Hello(ctx context.Context, m *wire.Hello) (*wire.Welcome, error) {
-	return bus.Request[wire.Welcome](ctx, l.conn, wire.HelloSubject, m)
+	signed := *m // messages that a link is given are not its own
+	if err := l.conn.Introduce(&signed); err != nil {
+		return nil, err
+	}
+	return bus.Request[wire.Welcome](ctx, l.conn, wire.HelloSubject, &signed)
 }
 
 func (l natsLink) Beat(ctx context.Context, m *wire.Beat) (*wire.Pulse, error) {

@@ -64,6 +64,8 @@ var kinds = map[byte]reflect.Type{
 	21: reflect.TypeFor[SetState](),
 	22: reflect.TypeFor[Demote](),
 	40: reflect.TypeFor[Rewind](),
+	41: reflect.TypeFor[Admit](),
+	42: reflect.TypeFor[Hold](),
 }
 
 var codes = func() map[reflect.Type]byte {

@@ -22,6 +22,9 @@ type State struct {
 	Members     []Member // in the order that they joined
 	Quarantined []string // names of workers whose digests were the odd ones out
 	Runs        []*Run   // in the order of submission; at most the last one is not over
+
+	Admissions []Admission // keys of workers that may join, in the order that they came
+	Holders    []Holder    // whose worker ids are
 }
 
 // Member is a worker that the fleet counts on.
