@@ -32,6 +32,7 @@ type office struct {
 	conns   map[*person]*bus.Conn
 	change  []func(*toy) // of every worker
 	adapt   func(*Config)
+	dial    func(*bus.Options) // how workers connect; nil = in this process
 
 	mu     sync.Mutex
 	events []coordinator.Event
@@ -94,7 +95,11 @@ func (o *office) close() {
 // hire starts a worker with a connection of its own.
 func (o *office) hire(name string, change ...func(*toy)) *person {
 	connection := freshID(name)
-	conn, err := bus.Connect(o.t.Context(), bus.Options{Server: o.node.Server(), Name: connection, FailureTimeout: officeTimeout, Log: testLog()})
+	to := bus.Options{Server: o.node.Server(), Name: connection, FailureTimeout: officeTimeout, Log: testLog()}
+	if o.dial != nil {
+		o.dial(&to)
+	}
+	conn, err := bus.Connect(o.t.Context(), to)
 	if err != nil {
 		o.t.Fatal(err)
 	}

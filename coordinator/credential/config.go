@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -68,4 +70,68 @@ func Loopback(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+// ParseConfig reads --tls: CA,CERTIFICATE,KEY, or a folder that holds ca.pem, and tls.crt and tls.key, or one NAME.pem
+// with its NAME.key beside it.
+func ParseConfig(s string) (*Config, error) {
+	if s == "" {
+		return nil, nil
+	}
+	if parts := strings.Split(s, ","); len(parts) > 1 {
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("--tls %s: CA,CERTIFICATE,KEY or a folder is expected", s)
+		}
+		return &Config{parts[0], parts[1], parts[2]}, nil
+	}
+	there := func(names ...string) string {
+		for _, n := range names {
+			if _, err := os.Stat(filepath.Join(s, n)); err == nil {
+				return filepath.Join(s, n)
+			}
+		}
+		return ""
+	}
+	c := &Config{CA: there("ca.pem", "ca.crt"), Certificate: there("tls.crt", "tls.pem"), Key: there("tls.key")}
+	if c.Certificate == "" {
+		keys, _ := filepath.Glob(filepath.Join(s, "*.key")) // the pattern is well formed
+		for _, key := range keys {
+			certificate := strings.TrimSuffix(key, ".key") + ".pem"
+			if _, err := os.Stat(certificate); err != nil || filepath.Base(key) == AuthorityKey {
+				continue
+			}
+			if c.Certificate != "" {
+				return nil, fmt.Errorf("--tls %s: holds several certificates; name one: CA,CERTIFICATE,KEY", s)
+			}
+			c.Certificate, c.Key = certificate, key
+		}
+	}
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("--tls %s: the folder holds not all of ca.pem, tls.crt and tls.key (or NAME.pem and NAME.key)", s)
+	}
+	return c, nil
+}
+
+// ReadToken reads a token from a file that others cannot read.
+func ReadToken(name string) (Secret, error) {
+	if name == "" {
+		return Secret{}, nil
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return Secret{}, fmt.Errorf("token: %w", err)
+	}
+	if err := privateTo(name, info); err != nil {
+		return Secret{}, fmt.Errorf("token: %w", err)
+	}
+	text, err := readFile(name)
+	if err != nil {
+		return Secret{}, fmt.Errorf("token: %w", err)
+	}
+	defer clear(text)
+	token := strings.TrimSpace(string(text))
+	if token == "" || len(token) > maxToken || strings.ContainsAny(token, " \n\t") {
+		return Secret{}, fmt.Errorf("token: %s holds no token: one line is expected", name)
+	}
+	return NewSecret(token), nil
 }

@@ -51,7 +51,7 @@ func LoadKey(file string) (*Key, error) {
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("worker's key: %s can be read by others (mode %04o); chmod 600 %[1]s, or remove it for a new one", file, info.Mode().Perm())
 	}
-	pair, err := nkeys.FromSeed(bytes.TrimSpace(text))
+	pair, err := nkeys.FromSeed(bytes.Clone(bytes.TrimSpace(text))) // it keeps what it is given
 	if err != nil { // the cause is left out: it may say something of the seed
 		return nil, fmt.Errorf("worker's key: %s holds no nkey seed of a user; remove it for a new one, which has to be admitted", file)
 	}
@@ -67,7 +67,8 @@ func saveKey(file string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer clear(seed)
+	text := append(bytes.Clone(seed), '\n')
+	defer clear(text)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, fmt.Errorf("worker's key: %w", err)
 	}
@@ -77,7 +78,7 @@ func saveKey(file string) (*Key, error) {
 		return nil, fmt.Errorf("worker's key: %w", err)
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(append(seed, '\n'))
+	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return nil, fmt.Errorf("worker's key: write %s: %w", f.Name(), err)
 	}
