@@ -47,7 +47,7 @@ name, or the beginning of either. -f goes on with new ones, over coordinators th
 				if len(args) > 0 {
 					return errors.New("--join shows the whole fleet; RUN needs --server")
 				}
-				err = joinLogs(ctx, join, n, follow, write)
+				err = r.joinLogs(ctx, join, n, follow, write)
 			} else {
 				var c *api.Client
 				if c, err = r.client(); err != nil {
@@ -74,10 +74,14 @@ name, or the beginning of either. -f goes on with new ones, over coordinators th
 }
 
 // joinLogs is Client.Logs over NATS.
-func joinLogs(ctx context.Context, url string, n int, follow bool, write func(*api.LogLine) error) error {
+func (r *remote) joinLogs(ctx context.Context, url string, n int, follow bool, write func(*api.LogLine) error) error {
+	source, err := r.source()
+	if err != nil {
+		return err
+	}
 	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := bus.Connect(soon, bus.Options{URL: url, Name: connectionName("logs"), FailureTimeout: time.Second})
+	conn, err := bus.Connect(soon, bus.Options{URL: url, TLS: source, Name: connectionName("logs"), FailureTimeout: time.Second})
 	if err != nil {
 		return fmt.Errorf("no coordinator at %s: %w", url, err)
 	}

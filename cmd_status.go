@@ -37,7 +37,7 @@ with cluster.listen has no HTTP: --join asks it where workers join it.`,
 			out := cmd.OutOrStdout()
 			switch {
 			case join != "":
-				text, err := askStatus(cmd.Context(), join, strings.Join(args, ""))
+				text, err := r.ask(cmd.Context(), join, strings.Join(args, ""))
 				if err != nil {
 					return err
 				}
@@ -69,11 +69,15 @@ with cluster.listen has no HTTP: --join asks it where workers join it.`,
 	return cmd
 }
 
-// askStatus returns a run's Status as JSON over NATS.
-func askStatus(ctx context.Context, url, run string) ([]byte, error) {
+// ask returns a run's Status as JSON over NATS.
+func (r *remote) ask(ctx context.Context, url, run string) ([]byte, error) {
+	source, err := r.source()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := bus.Connect(ctx, bus.Options{URL: url, Name: connectionName("status"), FailureTimeout: time.Second})
+	conn, err := bus.Connect(ctx, bus.Options{URL: url, TLS: source, Name: connectionName("status"), FailureTimeout: time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("no coordinator at %s: %w", url, err)
 	}

@@ -22,7 +22,7 @@ func certsTokenCommand() *cobra.Command {
 again. A token is good for --uses workers. It is signed by the CA: coordinators need nothing but ca.pem to check it.`,
 		Example: `  counterpoint certs token --ca ca --expires 1h --out join.token
   counterpoint certs token --ca ca --expires 24h --uses 64 > join.token
-  counterpoint worker --join tls://10.0.0.1:4222 --tls ca.pem,workers.pem,workers.key --token join.token`,
+  counterpoint worker --join tls://10.0.0.1:4222 --tls ca.pem,workers.pem,workers.key --join-token join.token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := credential.OpenAuthority(ca)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -14,13 +16,14 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
 	"github.com/counterpoint-ml/counterpoint/worker"
 )
 
 func workerCommand() *cobra.Command {
-	var join, name, level, listen string
+	var join, name, level, listen, files, token, key string
 	var threads, count int
 	var timeout, grace time.Duration
 	cmd := &cobra.Command{
@@ -29,8 +32,9 @@ func workerCommand() *cobra.Command {
 		Long: `A worker takes shards from the coordinator that it joins, copies the parameters from a peer if the run
 is under way, and may leave at any time. SIGTERM or Ctrl-C drains it: the round in flight is finished and
 nothing new taken; a second one ends it at once. Neither shows in the result.`,
-		Example: "  counterpoint worker --join nats://127.0.0.1:4222\n  counterpoint worker --join nats://10.0.0.1:4222 --name gpu7 --threads 8",
-		Args:    cobra.NoArgs,
+		Example: "  counterpoint worker --join nats://127.0.0.1:4222\n  counterpoint worker --join nats://10.0.0.1:4222 --name gpu7 --threads 8\n" +
+			"  counterpoint worker --join tls://10.0.0.1:4222 --tls ca.pem,workers.pem,workers.key --join-token join.token",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if join == "" {
 				return errors.New("--join is needed: the coordinator prints its address, such as nats://127.0.0.1:4222")
@@ -52,14 +56,18 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			}
 			const ended = "ended at once"
 			crew := newCrew(threads, keepBytes(count), log)
-			if crew.direct, crew.address, err = listenDirect(listen, join, timeout, log); err != nil {
+			o := bus.Options{URL: join, FailureTimeout: timeout}
+			if o.TLS, o.Key, o.Token, err = workerIdentity(files, key, token, log); err != nil {
+				return err
+			}
+			if crew.direct, crew.address, err = listenDirect(listen, join, timeout, o.TLS, log); err != nil {
 				return err
 			}
 			if crew.direct != nil {
 				defer crew.direct.Close()
 			}
 			ctx, drain := interrupts(cmd.Context(), cmd.ErrOrStderr(), "draining: the round in flight is finished; again to end at once", ended)
-			err = crew.joinAs(ctx, drain, name, count, bus.Options{URL: join, FailureTimeout: timeout}, grace)
+			err = crew.joinAs(ctx, drain, name, count, o, grace)
 			if level := kernelsOf(err); level != "" {
 				log.Info("starting again with the kernels that the run asks for", "kernels", level)
 				err = useKernels(level)
@@ -70,6 +78,9 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 	f := cmd.Flags()
 	f.StringVar(&join, "join", "", "address of a coordinator, nats://HOST:PORT; several separated by commas")
 	f.StringVar(&listen, "direct-listen", "", "HOST:PORT where other workers connect to this one; default any port of the interface to the coordinator; off = over NATS only")
+	f.StringVar(&files, "tls", os.Getenv("COUNTERPOINT_TLS"), "CA,CERTIFICATE,KEY, or a folder with ca.pem, tls.crt and tls.key; needed where the coordinator has certificates (COUNTERPOINT_TLS)")
+	f.StringVar(&token, "join-token", "", "file with a join token (counterpoint certs token), needed until this worker's key is admitted")
+	f.StringVar(&key, "key", "", "file of this worker's own key, made at the first start; default in the user's cache folder")
 	f.StringVar(&name, "name", "", "name for people; default the host's name")
 	f.StringVar(&level, "log", "info", "smallest log level: debug, info, warn, error")
 	f.IntVar(&threads, "threads", 0, "threads of a worker; default the machine's cores shared among --count")
@@ -77,6 +88,35 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 	f.DurationVar(&timeout, "failure-timeout", time.Second, "the coordinator's cluster.failure_timeout")
 	f.DurationVar(&grace, "grace", 5*time.Second, "how long a drain waits for the round in flight")
 	return cmd
+}
+
+// workerIdentity opens what a worker shows of itself where there are certificates; without --tls all are nil.
+func workerIdentity(files, key, token string, log *slog.Logger) (source *credential.Source, own *bus.Key, join credential.Secret, err error) {
+	config, err := credential.ParseConfig(files)
+	if err != nil || config == nil {
+		if err == nil && token != "" {
+			err = errors.New("--join-token needs --tls: it is not shown without a certificate of the coordinator")
+		}
+		return nil, nil, join, err
+	}
+	if source, err = credential.Open(*config, &credential.Refusals{Log: log}, log); err != nil {
+		return nil, nil, join, fmt.Errorf("--tls: %w", err)
+	}
+	if m := source.Member(); m.Role != credential.Worker {
+		return nil, nil, join, fmt.Errorf("--tls: %s is of role %s; a worker's is needed: counterpoint certs issue --role worker", config.Certificate, m.Role)
+	}
+	if key == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, nil, join, fmt.Errorf("no folder for the worker's key; --key names a file: %w", err)
+		}
+		key = filepath.Join(cache, "counterpoint", "worker.nk")
+	}
+	if own, err = bus.LoadKey(key); err != nil {
+		return nil, nil, join, err
+	}
+	join, err = credential.ReadToken(token)
+	return source, own, join, err
 }
 
 // joinAs runs count agents against a coordinator until the context ends or drain is closed.

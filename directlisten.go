@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/worker/collective"
 	"github.com/counterpoint-ml/counterpoint/worker/direct"
 )
@@ -17,7 +18,7 @@ const noDirect = "off"
 
 // listenDirect starts what other workers connect to. where is host:port, "" for any port on the interface by which the
 // coordinator at join is reached, or off: then it returns nil. The address is what others are told.
-func listenDirect(where, join string, timeout time.Duration, log *slog.Logger) (n *direct.Node, address string, err error) {
+func listenDirect(where, join string, timeout time.Duration, source *credential.Source, log *slog.Logger) (n *direct.Node, address string, err error) {
 	if where == noDirect {
 		return nil, "", nil
 	}
@@ -33,9 +34,16 @@ func listenDirect(where, join string, timeout time.Duration, log *slog.Logger) (
 	if err != nil {
 		return nil, "", fmt.Errorf("--direct-listen %q: HOST:PORT is expected (port 0 for any free one), or %s: %w", where, noDirect, err)
 	}
-	n, err = direct.Listen(direct.Options{
-		Listen: where, Failure: timeout, Buffer: collective.Buffer, Recycle: collective.Recycle, Log: log,
-	})
+	o := direct.Options{Listen: where, Failure: timeout, Buffer: collective.Buffer, Recycle: collective.Recycle, Log: log}
+	switch {
+	case source != nil:
+		// Any worker of the fleet, those that a coordinator's process starts among them: addresses of workers are not known when certificates are made. The run's secret tells
+		// whether it is one of this run.
+		o.Server, o.Client = source.ServerConfig(credential.Worker, credential.Coordinator), source.ClientConfig(credential.AnyHost, credential.Worker, credential.Coordinator)
+	case !credential.Loopback(where):
+		log.Warn("WITHOUT TLS OUTSIDE LOOPBACK: whoever can read this network reads what workers exchange; --tls encrypts it, --direct-listen off goes over NATS only", "address", where)
+	}
+	n, err = direct.Listen(o)
 	if err != nil {
 		return nil, "", fmt.Errorf("--direct-listen: %w", err)
 	}

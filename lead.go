@@ -98,7 +98,7 @@ func (p *prepared) crew(ctx context.Context, node *coordinator.Node, l launch, g
 	}
 	c := newCrew(threads, keepBytes(l.workers), l.log)
 	if host, _, splitErr := net.SplitHostPort(l.listen); splitErr == nil && l.workers > 0 && host != "" && !net.ParseIP(host).IsUnspecified() {
-		if c.direct, c.address, err = listenDirect(net.JoinHostPort(host, "0"), "", p.config.Cluster.FailureTimeout, l.log); err != nil {
+		if c.direct, c.address, err = listenDirect(net.JoinHostPort(host, "0"), "", p.config.Cluster.FailureTimeout, node.Source(), l.log); err != nil {
 			return func() {}, err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -63,6 +64,19 @@ func (r *remote) client() (*api.Client, error) {
 	return api.NewClient(o)
 }
 
+// source returns the certificates for NATS: --tls with a certificate of one's own. nil = none.
+func (r *remote) source() (*credential.Source, error) {
+	files := strings.Split(cmp.Or(r.tls, os.Getenv("COUNTERPOINT_TLS")), ",")
+	if len(files) != 3 {
+		return nil, nil //nolint:nilnil // none is what there is
+	}
+	s, err := credential.Open(credential.Config{CA: files[0], Certificate: files[1], Key: files[2]}, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("--tls: %w", err)
+	}
+	return s, nil
+}
+
 // fetch asks one thing of the fleet. With --json the answer is printed as it came and v is nil; else it is decoded.
 func fetch[T any](cmd *cobra.Command, r *remote, ask func(context.Context, *api.Client) ([]byte, error)) (v *T, err error) {
 	c, err := r.client()
@@ -115,7 +129,7 @@ func clientTLS(files []string) (*tls.Config, error) {
 // is that of the only run that is not over, or of the newest.
 func (r *remote) status(ctx context.Context, join, run string) ([]byte, error) {
 	if join != "" {
-		return askStatus(ctx, join, run)
+		return r.ask(ctx, join, run)
 	}
 	c, err := r.client()
 	if err != nil {

@@ -39,7 +39,7 @@ func serveAPI(ctx context.Context, node *coordinator.Node, listen, name string, 
 	}
 	o := api.Options{
 		Listen: listen, Coordinator: name, Version: version, FailureTimeout: config.Cluster.FailureTimeout,
-		Refusals: &credential.Refusals{Log: log}, Log: log,
+		TLS: node.Source(), Insecure: config.Cluster.Insecure, Refusals: node.Refusals(), Log: log,
 	}
 	var err error
 	if file := config.Cluster.Tokens; file != "" {

@@ -71,7 +71,6 @@ func check(c *Config, m *merger) []Error {
 		fail("model.adapter", "continues from an adapter, which needs model.lora with its rank, alpha and targets; model.merge takes it into the weights instead")
 	}
 	m.resolve("model.path", &c.Model.Path)
-	m.resolve("cluster.tokens", &c.Cluster.Tokens)
 	if t := c.Cluster.TLS; t != nil {
 		m.resolve("cluster.tls.ca", &t.CA)
 		m.resolve("cluster.tls.certificate", &t.Certificate)

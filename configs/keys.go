@@ -135,7 +135,6 @@ var runKeys = []Key{
 	{Path: "cluster.tls.certificate", Type: "string", Doc: "PEM file of this process's certificate; read again when it changes.", Example: "a.pem"},
 	{Path: "cluster.tls.key", Type: "string", Doc: "PEM file of its key, mode 600.", Example: "a.key"},
 	{Path: "cluster.admit", Type: "string", Default: "token", Allowed: []string{"token", "certificate"}, Doc: "With tls, how a worker's key comes in: by a join token, shown once (counterpoint certs token), or by its certificate alone.", Example: "certificate"},
-	{Path: "cluster.tokens", Type: "string", Doc: "File of the HTTP API's bearer tokens, as hashes (counterpoint token makes both); left out: only certificates open the API.", Example: "tokens.txt"},
 	{Path: "cluster.insecure", Type: "bool", Default: false, Doc: "Listen outside loopback without tls: whoever reaches the address may do everything.", Example: "false"},
 	{Path: "cluster.threads", Type: "int", Default: 0, Min: 0, Max: 1024, Doc: "Threads of a worker; 0 = cores shared among the local workers.", Example: "8"},
 

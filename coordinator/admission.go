@@ -106,7 +106,7 @@ func (l *leader) admission(q *wire.Hello) error {
 	if g.admit != AdmitCertificate {
 		if q.Token == "" {
 			return &credential.RefusedError{Reason: credential.NotAdmitted, Err: fmt.Errorf(
-				"key %.8s of worker %.48s is not known here, so a join token is needed once: counterpoint certs token makes one, worker --token FILE shows it", q.Key, q.Name)}
+				"key %.8s of worker %.48s is not known here, so a join token is needed once: counterpoint certs token makes one, worker --join-token FILE shows it", q.Key, q.Name)}
 		}
 		join, err := credential.CheckJoin(credential.NewSecret(q.Token), g.source.Authorities(), time.Now())
 		if err != nil {

@@ -25,7 +25,6 @@ type Config struct {
 
 	TLS      *credential.Config `yaml:"tls,omitempty" json:"tls,omitempty"`           // certificates; needed outside loopback
 	Admit    string             `yaml:"admit,omitempty" json:"admit,omitempty"`       // how a worker's key comes in: token (default) or certificate
-	Tokens   string             `yaml:"tokens,omitempty" json:"tokens,omitempty"`     // file of the API's bearer tokens; "" = none
 	Insecure bool               `yaml:"insecure,omitempty" json:"insecure,omitempty"` // listen outside loopback without TLS
 }
 

@@ -52,7 +52,7 @@ func LoadKey(file string) (*Key, error) {
 		return nil, fmt.Errorf("worker's key: %s can be read by others (mode %04o); chmod 600 %[1]s, or remove it for a new one", file, info.Mode().Perm())
 	}
 	pair, err := nkeys.FromSeed(bytes.Clone(bytes.TrimSpace(text))) // it keeps what it is given
-	if err != nil { // the cause is left out: it may say something of the seed
+	if err != nil {                                                 // the cause is left out: it may say something of the seed
 		return nil, fmt.Errorf("worker's key: %s holds no nkey seed of a user; remove it for a new one, which has to be admitted", file)
 	}
 	return keyOf(pair)
