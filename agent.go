@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/checkpoints/hub"
@@ -26,7 +27,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/worker/direct"
 )
 
-// crew is what the workers of one process share: the frozen weights of a run's model.
+// crew is what the workers of one process share: the frozen weights of their runs' models.
 type crew struct {
 	threads int // of each worker
 	keep    int64
@@ -37,18 +38,36 @@ type crew struct {
 	address string       // where
 
 	mu     sync.Mutex
-	bases  map[string]opened           // by run identity
+	bases  map[string]*opened          // by run identity
 	params map[string][]backbone.Param // likewise: what trains
 }
 
 func newCrew(threads int, keep int64, log *slog.Logger) *crew {
-	return &crew{threads: max(threads, 1), keep: keep, log: log, stores: newStores(log), hub: worker.NewHub(), bases: map[string]opened{}, params: map[string][]backbone.Param{}}
+	return &crew{threads: max(threads, 1), keep: keep, log: log, stores: newStores(log), hub: worker.NewHub(), bases: map[string]*opened{}, params: map[string][]backbone.Param{}}
 }
 
 // opened is a run's model as it is on this machine.
 type opened struct {
 	base  *backbone.Base
 	model backbone.Config
+	users int       // trainers
+	used  time.Time // when the last of them went
+}
+
+// spare is how many models stay open that no worker of this process trains: those of runs that its workers were taken
+// from, and may come back to.
+const spare = 1
+
+// trains is a trainer that counts as a user of its model.
+type trains struct {
+	*trainer.Trainer
+	free func()
+}
+
+// Free gives the trainer's memory back.
+func (t *trains) Free() {
+	t.Trainer.Free()
+	t.free()
 }
 
 // member is one worker of a crew: an agent on a device and a connection of its own.
@@ -117,12 +136,36 @@ func (c *crew) base(ctx context.Context, run worker.Run) (*backbone.Base, runSpe
 		return nil, spec, err
 	}
 	b.Watch()
-	// A worker attends to one run at a time: that of another has ended, and with it goes what it held. Its files stay
-	// open, since another member may still be about to leave it.
-	clear(c.bases)
-	clear(c.params)
-	c.bases[run.Identity] = opened{b, spec.Trainer.Model}
+	c.evict()
+	c.bases[run.Identity] = &opened{base: b, model: spec.Trainer.Model, used: time.Now()}
 	return b, spec, nil
+}
+
+// evict forgets the models that no worker trains, but for the spare ones. Their files stay open, since a checkpoint may
+// still be in the writing. c.mu is held.
+func (c *crew) evict() {
+	var idle []string
+	for identity, o := range c.bases {
+		if o.users == 0 {
+			idle = append(idle, identity)
+		}
+	}
+	slices.SortFunc(idle, func(a, b string) int { return c.bases[b].used.Compare(c.bases[a].used) })
+	for _, identity := range idle[min(spare, len(idle)):] {
+		delete(c.bases, identity)
+		delete(c.params, identity)
+	}
+}
+
+// leave notes that a trainer of a run is gone.
+func (c *crew) leave(identity string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o := c.bases[identity]; o != nil {
+		o.users--
+		o.used = time.Now()
+	}
+	c.evict()
 }
 
 // training are the files of a checkpoint that only its own run needs: who begins from it does not fetch them.
@@ -173,7 +216,12 @@ func (c *crew) build(ctx context.Context, run worker.Run, dev *cpu.Device) (work
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.params[run.Identity] = t.Params()
-	return t, nil
+	if o := c.bases[run.Identity]; o != nil {
+		o.users++
+	} else { // another member's run took its place meanwhile
+		c.bases[run.Identity] = &opened{base: base, model: spec.Trainer.Model, users: 1}
+	}
+	return &trains{t, sync.OnceFunc(func() { c.leave(run.Identity) })}, nil
 }
 
 // load reads the trainer's state from a checkpoint, which comes from the coordinator where the path is not here.

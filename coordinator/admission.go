@@ -75,7 +75,7 @@ func (n *Node) Grants(key string) (grants []wire.Grant, admitted bool) {
 		}
 		for _, h := range s.Holders {
 			if m := members[h.Worker]; m != nil {
-				g.admitted[h.Key] = append(g.admitted[h.Key], wire.Grant{Worker: m.Worker, Run: runOf(s, m)})
+				g.admitted[h.Key] = append(g.admitted[h.Key], wire.Grant{Worker: m.Worker, Run: m.Run})
 			}
 		}
 	}
@@ -162,19 +162,11 @@ func (n *Node) granted(before, after *fsm.State) {
 	}
 	same := len(before.Admissions) == len(after.Admissions) && slices.Equal(before.Holders, after.Holders) &&
 		slices.EqualFunc(before.Members, after.Members, func(a, b fsm.Member) bool {
-			return a.Worker == b.Worker && runOf(before, &a) == runOf(after, &b)
+			return a.Worker == b.Worker && a.Run == b.Run
 		})
 	if !same {
 		server.Refresh()
 	}
-}
-
-// runOf returns the run that a member works on.
-func runOf(s *fsm.State, _ *fsm.Member) string {
-	if len(s.Runs) == 0 {
-		return ""
-	}
-	return s.Runs[len(s.Runs)-1].ID
 }
 
 // Refused returns what this node has refused, by reason.

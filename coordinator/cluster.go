@@ -14,6 +14,7 @@ import (
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
@@ -180,6 +181,7 @@ func (n *Node) follow(ctx context.Context) (term uint64, lost <-chan struct{}, o
 			return l.term, l.lost, false, l.err
 		case <-n.inbox:
 		case <-tick.C:
+			n.openRuns()
 			if n.concluded() {
 				stop()
 				if l := <-led; l.err == nil {
@@ -191,18 +193,22 @@ func (n *Node) follow(ctx context.Context) (term uint64, lost <-chan struct{}, o
 	}
 }
 
-// concluded reports whether the run ended, under this leader or another.
+// concluded reports whether the own run ended, under this leader or another, and no other works.
 func (n *Node) concluded() bool {
-	if len(n.o.Cluster.Coordinators) == 0 {
+	if len(n.o.Cluster.Coordinators) == 0 || n.first == nil || n.o.Stay && n.o.Host != nil {
 		return false
 	}
-	runs := n.machine.State().Runs
-	if len(runs) == 0 {
-		return false
+	var own *fsm.Run
+	for _, run := range n.machine.State().Runs {
+		if run.State.Working() {
+			n.worked = true
+			return false
+		}
+		if run.Name == n.o.Run.Name && run.Identity == n.o.Run.Identity {
+			own = run
+		}
 	}
-	run := runs[len(runs)-1]
-	n.worked = n.worked || run.State.Working()
-	return run.Identity == n.o.Run.Identity && !run.State.Working() && (run.State.Over() || !n.o.Stay) && (n.worked || !n.o.Resume)
+	return own != nil && (own.State.Over() || !n.o.Stay) && (n.worked || !n.o.Resume)
 }
 
 // settle lets the others learn of the run's end, which the last of them could not find out alone.

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -98,34 +99,49 @@ func (h *history) recoveries(run string, n int) (out []Recovery) {
 // maxHistory is how much of the end of events.jsonl is read when a coordinator starts.
 const maxHistory = 8 << 20
 
-// load reads the newest events of an earlier life. What cannot be read is not remembered; the file itself stays.
-func (h *history) load(path string) error {
+// load reads the newest events of an earlier life, of one file or of several runs'. What cannot be read is not
+// remembered; the files themselves stay.
+func (h *history) load(paths ...string) error {
+	var all []wire.RunEvent
+	var errs []error
+	cut := false
+	for _, path := range paths {
+		events, c, err := readEvents(path)
+		all, cut, errs = append(all, events...), cut || c, append(errs, err)
+	}
+	slices.SortStableFunc(all, func(a, b wire.RunEvent) int { return cmp.Compare(a.ID, b.ID) })
+	if cut && len(all) > 0 {
+		h.gone = all[0].ID - 1
+	}
+	for _, e := range all {
+		h.add(e)
+	}
+	return errors.Join(errs...)
+}
+
+// readEvents reads the end of a file of events; cut says that it has more.
+func readEvents(path string) (events []wire.RunEvent, cut bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	defer f.Close()
 	if size, err := f.Seek(0, io.SeekEnd); err == nil {
 		if _, err := f.Seek(max(0, size-maxHistory), io.SeekStart); err != nil {
-			return err
+			return nil, false, err
 		}
-		if size > maxHistory {
-			h.gone = 1
-		}
+		cut = size > maxHistory
 	}
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
 		var e Event
 		if json.Unmarshal(scanner.Bytes(), &e) == nil && e.ID > 0 {
-			if h.gone == 1 {
-				h.gone = e.ID - 1
-			}
-			h.add(wire.RunEvent{ID: e.ID, Run: e.Run, JSON: bytes.Clone(scanner.Bytes())})
+			events = append(events, wire.RunEvent{ID: e.ID, Run: e.Run, JSON: bytes.Clone(scanner.Bytes())})
 		}
 	}
-	return scanner.Err()
+	return events, cut, scanner.Err()
 }

@@ -37,8 +37,8 @@ type fleet struct {
 }
 
 type sumKey struct {
-	worker  string
-	term    int64 // of what was reported; 0 = of the sum
+	worker  string // and its run
+	term    int64  // of what was reported; 0 = of the sum
 	round   int64
 	attempt int32
 }
@@ -94,16 +94,18 @@ type fake struct {
 	have    memory
 	applied *wire.Applied
 	copies  map[int64]string
+	parked  map[string]memory // by run
+	labels  []string
 }
 
 // start starts a worker; kill ends it as kill -9 does.
-func (f *fleet) start(name string) *fake {
+func (f *fleet) start(name string, labels ...string) *fake {
 	conn, err := bus.Connect(f.t.Context(), bus.Options{Server: f.server, URL: f.url, Name: name, FailureTimeout: f.failure, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &fake{fleet: f, name: name, conn: conn, ctx: ctx, cancel: cancel, news: make(chan struct{}, 1), have: memory{steps: -1}, copies: map[int64]string{}}
+	w := &fake{fleet: f, name: name, conn: conn, ctx: ctx, cancel: cancel, news: make(chan struct{}, 1), have: memory{steps: -1}, copies: map[int64]string{}, parked: map[string]memory{}, labels: labels}
 	f.stopped.Go(w.live)
 	return w
 }
@@ -125,24 +127,55 @@ func (w *fake) live() {
 		w.mu.Lock()
 		w.id, w.round, w.applied = fmt.Sprintf("%s-%d", w.name, life), nil, nil
 		w.mu.Unlock()
-		welcome, err := ask[wire.Welcome](w, wire.HelloSubject, &wire.Hello{Worker: w.id, Name: w.name, Connection: w.name, ProtocolMin: 1, ProtocolMax: 1, Numerics: "fake"})
+		welcome, err := ask[wire.Welcome](w, wire.HelloSubject, &wire.Hello{Worker: w.id, Name: w.name, Connection: w.name, ProtocolMin: 1, ProtocolMax: 2, Numerics: "fake", Labels: w.labels})
 		if err != nil || welcome.Refused != "" {
 			pause(w.ctx, 5*time.Millisecond)
 			continue
 		}
-		w.run = welcome.Run.ID
-		sub, err := bus.Subscribe(w.conn, wire.RoundSubject(w.run), w.offer)
-		if err != nil {
-			continue
+		for next, known := welcome.Run, true; known && w.ctx.Err() == nil; {
+			w.turn(next)
+			next, known = w.engage()
 		}
-		ctx, cancel := context.WithCancel(w.ctx)
-		var beats sync.WaitGroup
-		beats.Go(func() { defer cancel(); w.beats(ctx) })
-		w.work(ctx)
-		cancel()
-		beats.Wait()
-		sub.Unsubscribe()
 	}
+}
+
+// turn changes the worker's run; nil = none. What it has of one it keeps.
+func (w *fake) turn(next *wire.RunInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id := ""
+	if next != nil {
+		id = next.ID
+	}
+	if w.run == id {
+		return
+	}
+	w.parked[w.run] = w.have
+	have, ok := w.parked[id]
+	if !ok {
+		have = memory{steps: -1}
+	}
+	w.run, w.have, w.round, w.applied, w.copies = id, have, nil, nil, map[int64]string{}
+}
+
+// engage works on the run until the coordinator has another one for the worker, or none, or does not know it.
+func (w *fake) engage() (next *wire.RunInfo, known bool) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	if w.run == "" {
+		return w.beats(ctx)
+	}
+	sub, err := bus.Subscribe(w.conn, wire.RoundSubject(w.run), w.offer)
+	if err != nil {
+		return nil, false
+	}
+	defer sub.Unsubscribe()
+	var beats sync.WaitGroup
+	beats.Go(func() { defer cancel(); next, known = w.beats(ctx) })
+	w.work(ctx)
+	cancel()
+	beats.Wait()
+	return next, known
 }
 
 // ask repeats nothing: the loops do.
@@ -162,7 +195,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (w *fake) offer(r *wire.Round) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.round == nil || r.Revision > w.round.Revision {
+	if r.Run == w.run && (w.round == nil || r.Revision > w.round.Revision) {
 		w.round = r
 		select {
 		case w.news <- struct{}{}:
@@ -171,8 +204,8 @@ func (w *fake) offer(r *wire.Round) {
 	}
 }
 
-// beats beats until the coordinator no longer knows the worker.
-func (w *fake) beats(ctx context.Context) {
+// beats beats until the coordinator no longer knows the worker, or knows another run for it.
+func (w *fake) beats(ctx context.Context) (next *wire.RunInfo, known bool) {
 	for ; ctx.Err() == nil; pause(ctx, w.failure/5) {
 		w.mu.Lock()
 		hung, m := w.hung, &wire.Beat{Worker: w.id, Run: w.run, State: w.have.steps, Parameters: w.have.params, Size: 1000}
@@ -187,13 +220,14 @@ func (w *fake) beats(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		if !p.Known {
-			return
+		if !p.Known || p.Idle || p.Run != nil {
+			return p.Run, p.Known
 		}
 		if p.Round != nil {
 			w.offer(p.Round)
 		}
 	}
+	return nil, true
 }
 
 func (w *fake) work(ctx context.Context) {
@@ -216,7 +250,7 @@ func (w *fake) set(m memory) {
 	w.have = m
 	w.mu.Unlock()
 	w.fleet.mu.Lock()
-	w.states[w.id] = m
+	w.states[w.id+" "+w.run] = m
 	w.fleet.mu.Unlock()
 }
 
@@ -242,7 +276,7 @@ func (w *fake) act(r *wire.Round) bool {
 	}
 	if me.Behind && w.have.steps != r.Step && (w.applied == nil || w.have.steps != r.Step+1) {
 		w.fleet.mu.Lock()
-		peer, ok := w.states[me.Peer]
+		peer, ok := w.states[me.Peer+" "+w.run]
 		params := w.saved[r.Resume]
 		w.fleet.mu.Unlock()
 		switch {
@@ -274,7 +308,7 @@ func (w *fake) act(r *wire.Round) bool {
 }
 
 func (w *fake) save(s *wire.Save) {
-	m := &wire.Saved{Run: w.run, Step: s.Step, Worker: w.id, Path: fmt.Sprintf("step-%d-%s", s.Step, w.id), Manifest: "m"}
+	m := &wire.Saved{Run: w.run, Step: s.Step, Worker: w.id, Path: fmt.Sprintf("%s/step-%d-%s", w.run, s.Step, w.id), Manifest: "m"}
 	w.fleet.mu.Lock()
 	params, ok := w.copies[s.Step]
 	if w.saved[m.Path] = params; !ok || w.saveErr > 0 {
@@ -349,7 +383,7 @@ func (w *fake) newest(r *wire.Round) bool {
 }
 
 func (w *fake) key(r *wire.Round, phase int) sumKey {
-	k := sumKey{worker: w.id, round: r.Number, attempt: r.Attempt}
+	k := sumKey{worker: w.id + " " + w.run, round: r.Number, attempt: r.Attempt}
 	if phase == 1 {
 		k.attempt = -1
 	}
@@ -383,7 +417,7 @@ func (w *fake) reduce(r *wire.Round) bool {
 	for _, c := range r.Closing.Cover {
 		for _, s := range c.Shards {
 			for shard := s.Lo; shard < s.Hi; shard++ {
-				if w.sums[sumKey{worker: c.Worker, round: r.Number, attempt: r.Attempt}][shard] {
+				if w.sums[sumKey{worker: c.Worker + " " + w.run, round: r.Number, attempt: r.Attempt}][shard] {
 					counts[shard]++
 				}
 			}

@@ -11,7 +11,7 @@ import (
 
 // journal tells of events: to the caller, and as lines of events.jsonl.
 type journal struct {
-	file *os.File
+	file *os.File // nil = it could not be opened
 	tell func(Event)
 	heed func(e *Event, json []byte) // told of each event's JSON, whether or not it could be written; may be nil
 	log  *slog.Logger
@@ -47,6 +47,9 @@ func (j *journal) add(e Event) {
 	b, err := json.Marshal(e)
 	if err == nil && j.heed != nil {
 		j.heed(&e, b)
+	}
+	if j.file == nil {
+		return
 	}
 	if err == nil {
 		line := append(b, '\n')
@@ -88,4 +91,9 @@ func finite(e *Event) {
 	}
 }
 
-func (j *journal) close() error { return errors.Join(j.file.Sync(), j.file.Close()) }
+func (j *journal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	return errors.Join(j.file.Sync(), j.file.Close())
+}

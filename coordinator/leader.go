@@ -13,7 +13,6 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/pack"
 	"github.com/counterpoint-ml/counterpoint/coordinator/plan"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
-	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 )
 
 // leader is one term of a node. Everything that it knows belongs to one goroutine, its loop: messages come in as
@@ -24,44 +23,44 @@ type leader struct {
 	sequence uint64
 	seen     *plan.Seen
 	looked   time.Time // when the loop last looked at the clock
-	hadFull  bool
+	grace    time.Time // until when holders of parameters of the term before may turn up
+	compared uint64    // entries that the replicas were last compared after
 
-	pending  map[string]bool      // what is being prepared in the background
-	verified map[string]time.Time // by checkpoint path: when to read it again, though it was good
-
-	published []byte // newest Round without its revision and embeddings
-	round     *wire.Round
+	runs      map[string]*led
+	pending   map[string]bool       // what is being prepared in the background
+	verified  map[string]time.Time  // by checkpoint path: when to read it again, though it was good
+	later     []func()              // answers that wait for what the plan makes of their question
+	asked     map[string]*asked     // submissions, by key
 	changes   int64                 // revisions of this term
-	heard     map[string]int64      // newest revision that each worker has seen
+	heard     map[string]int64      // newest revision of its run that each worker has seen
+	events    int64                 // id of the next event
 	exchange  map[string]*wire.Beat // how each takes values, as it told last
 	lastError string
-
-	watch observer
 }
 
 func newLeader(n *Node, term uint64) *leader {
 	now := time.Now()
 	l := &leader{
-		Node: n, term: term, looked: now, pending: map[string]bool{}, verified: map[string]time.Time{}, heard: map[string]int64{}, exchange: map[string]*wire.Beat{},
-		seen: &plan.Seen{
-			Timers: n.timers, Since: now, Alone: n.o.Alone, Workers: map[string]*plan.Worker{},
-			Shapes: map[plan.Work]plan.Shape{}, Verified: map[string]string{},
-		},
-		watch: observer{journal: n.journal, log: n.o.Log, next: int64(term)<<32 | 1},
+		Node: n, term: term, looked: now, grace: now, pending: map[string]bool{}, verified: map[string]time.Time{}, heard: map[string]int64{}, exchange: map[string]*wire.Beat{},
+		events: int64(term)<<32 | 1, runs: map[string]*led{}, asked: map[string]*asked{},
+		seen: &plan.Seen{Timers: n.timers, Since: now, Alone: n.o.Alone, Workers: map[string]*plan.Worker{}},
 	}
-	if l.seen.Wait = now; !n.o.Alone {
-		l.seen.Wait = now.Add(n.timers.Grace)
+	if !n.o.Alone {
+		l.grace = now.Add(n.timers.Grace)
 	}
-	l.watch.copied = func(worker string) float64 {
-		if b := l.exchange[worker]; b != nil {
-			return b.Copied
-		}
-		return 0
-	}
+	l.compared = n.machine.State().Entries
 	return l
 }
 
-// run leads. done says that the run is over or paused and that the workers had time to see it.
+// copied returns how long a worker's copy of a peer's state took, in seconds; 0 = it made none.
+func (l *leader) copied(worker string) float64 {
+	if b := l.exchange[worker]; b != nil {
+		return b.Copied
+	}
+	return 0
+}
+
+// run leads. done says that the node's own run is over or paused and that the workers had time to see it.
 func (l *leader) run(ctx context.Context, lost <-chan struct{}) (done bool, err error) {
 	if done, err := l.establish(); done || err != nil {
 		return done, err
@@ -71,6 +70,11 @@ func (l *leader) run(ctx context.Context, lost <-chan struct{}) (done bool, err 
 		return false, err
 	}
 	defer stop()
+	defer func() {
+		for _, r := range l.runs {
+			r.end(l)
+		}
+	}()
 	tick := time.NewTicker(l.timers.Tick)
 	defer tick.Stop()
 	var linger time.Time // until when workers may still look at the last Round
@@ -78,11 +82,11 @@ func (l *leader) run(ctx context.Context, lost <-chan struct{}) (done bool, err 
 		if err := l.advance(); err != nil {
 			return false, err
 		}
-		if run := l.newest(); !run.State.Working() && (!l.o.Stay || run.State.Over()) {
+		if l.ends() {
 			if linger.IsZero() {
 				linger = time.Now().Add(l.timers.Failure)
 			}
-			if l.everybodyKnows() || time.Now().After(linger) {
+			if l.everybodyKnows(l.own) || time.Now().After(linger) {
 				return true, nil
 			}
 		} else {
@@ -99,8 +103,11 @@ func (l *leader) run(ctx context.Context, lost <-chan struct{}) (done bool, err 
 					more = false
 				}
 			}
+		case f := <-l.orders:
+			f(l)
 		case <-tick.C:
-			l.publish(true)
+			l.publishAll(true)
+			l.patience(time.Now())
 		case <-lost:
 			return false, consensus.ErrNotLeader
 		case <-ctx.Done():
@@ -109,54 +116,88 @@ func (l *leader) run(ctx context.Context, lost <-chan struct{}) (done bool, err 
 	}
 }
 
-// establish submits the run, or checks that the committed one is the one meant, with the same data.
+// ends reports whether Run has done what it was called for: the node's own run is over or paused, and no other works.
+func (l *leader) ends() bool {
+	s := l.machine.State()
+	own := s.Run(l.own)
+	if own == nil || own.State.Working() || l.o.Stay && (l.o.Host != nil || !own.State.Over()) {
+		return false
+	}
+	for _, r := range s.Runs {
+		if r.ID != l.own && r.State.Working() {
+			return false
+		}
+	}
+	return true
+}
+
+// establish submits the node's own run, or checks that the committed one is the one meant, with the same data.
 func (l *leader) establish() (done bool, err error) {
-	o, s := &l.o.Run, l.machine.State()
-	if len(s.Runs) == 0 {
+	if l.first == nil {
+		return false, nil
+	}
+	o, s := &l.first.Submission, l.machine.State()
+	run := l.committed(s)
+	if run == nil {
+		l.own = l.freshID(o.Name, o.Identity)
+		l.hosts.put(l.own, l.first)
 		return false, l.propose(&fsm.Submit{
-			ID: runID(o.Name, o.Identity), Name: o.Name, Identity: o.Identity, Identify: o.Identify, Spec: o.Spec,
-			Store: o.Folder, Data: l.o.Feed.Digest(), Steps: o.Steps, Settings: o.Settings,
+			ID: l.own, Name: o.Name, Identity: o.Identity, Identify: o.Identify, Spec: o.Spec,
+			Store: o.Folder, Data: l.first.Feed.Digest(), Steps: o.Steps, Settings: o.Settings, File: l.first.File,
 		})
 	}
-	run := s.Runs[len(s.Runs)-1]
-	if run.Identity != o.Identity {
-		return false, &IdentityError{run.ID, string(run.State), differences(run.Identify, o.Identify)}
+	if err := l.first.check(run); err != nil {
+		return false, err
 	}
-	if found := l.o.Feed.Digest(); run.Data != found {
-		return false, &DataError{run.ID, run.Data, found}
-	}
+	l.own = run.ID
+	l.hosts.put(l.own, l.first)
 	if run.State.Over() {
-		return true, nil
+		return !l.o.Stay || l.o.Host == nil, nil
 	}
-	if !bytes.Equal(pack.Marshal(run.Settings), pack.Marshal(o.Settings)) || run.Store != o.Folder {
-		if err := l.propose(&fsm.Configure{Run: run.ID, Store: o.Folder, Settings: o.Settings}); err != nil {
+	if !bytes.Equal(pack.Marshal(run.Settings), pack.Marshal(o.Settings)) || run.Store != o.Folder || l.first.File != nil && !bytes.Equal(run.File, l.first.File) {
+		if err := l.propose(&fsm.Configure{Run: run.ID, Store: o.Folder, Settings: o.Settings, File: l.first.File}); err != nil {
 			return false, err
 		}
 	}
 	switch {
 	case run.State.Working():
 		if run.State == fsm.Stopping && l.o.Resume {
-			return false, l.setState(run.ID, fsm.Running, "")
+			return false, l.setState(run, fsm.Running, "")
 		}
 	case l.o.Resume:
-		return false, l.setState(run.ID, fsm.Running, "")
+		return false, l.setState(run, fsm.Running, "")
 	case !l.o.Stay:
 		return true, nil
 	}
 	return false, nil
 }
 
-func (l *leader) newest() *fsm.Run {
-	runs := l.machine.State().Runs
-	return runs[len(runs)-1]
+// committed returns the log's run that the node's own is: the newest, or, where runs are submitted too, the newest of
+// that name, unless it is over and another one is meant.
+func (l *leader) committed(s *fsm.State) *fsm.Run {
+	for i := len(s.Runs) - 1; i >= 0; i-- {
+		switch r := s.Runs[i]; {
+		case l.o.Host == nil:
+			return r
+		case r.Name != l.first.Name:
+		case r.Identity == l.first.Identity || !r.State.Over():
+			return r
+		}
+	}
+	return nil
 }
 
-// setState moves the run along its lifecycle; id "" is the active one.
-func (l *leader) setState(id string, state fsm.Lifecycle, reason string) error {
-	run := l.machine.State().Active()
-	if run == nil || id != "" && run.ID != id {
-		return errors.New("no such run is active")
+// freshID returns an id for a run that no run has.
+func (l *leader) freshID(name, identity string) string {
+	id := runID(name, identity)
+	for i := 2; l.machine.State().Run(id) != nil; i++ {
+		id = fmt.Sprintf("%s-%d", runID(name, identity), i)
 	}
+	return id
+}
+
+// setState moves a run along its lifecycle.
+func (l *leader) setState(run *fsm.Run, state fsm.Lifecycle, reason string) error {
 	if run.State == state {
 		return nil
 	}
@@ -183,8 +224,10 @@ func (l *leader) propose(commands ...fsm.Command) error {
 		return err
 	}
 	after := l.machine.State()
-	if run := after.Active(); run != nil {
-		l.seen.Turn(run.Round)
+	for id := range l.runs {
+		if run := after.Run(id); run != nil && !run.State.Over() {
+			l.seen.Run(id).Turn(run.Round)
+		}
 	}
 	l.applied(before, after, commands)
 	return nil
@@ -192,38 +235,68 @@ func (l *leader) propose(commands ...fsm.Command) error {
 
 // applied looks after the effects outside the state.
 func (l *leader) applied(before, after *fsm.State, commands []fsm.Command) {
-	heard := map[string]time.Time{}
 	for _, c := range commands {
+		id := about(before, after, c)
+		heard := time.Time{}
 		switch c := c.(type) {
 		case *fsm.Expire:
 			if w := l.seen.Workers[c.Worker]; w != nil {
-				heard[c.Worker] = w.Heard
+				heard = w.Heard
 			}
 			delete(l.seen.Workers, c.Worker)
-			delete(l.seen.Applied, c.Worker)
 			delete(l.heard, c.Worker)
 			delete(l.exchange, c.Worker)
+			if v := l.seen.Runs[id]; v != nil {
+				delete(v.Applied, c.Worker)
+			}
+		case *fsm.Assign:
+			if w := l.seen.Workers[c.Worker]; w != nil && w.Run != c.Run {
+				w.Run, w.State, w.Parameters, w.Size, w.Speed, w.Active = "", -1, "", 0, 0, time.Time{}
+			}
+			delete(l.heard, c.Worker)
+			l.left(before, after, c)
 		case *fsm.Saved:
-			l.seen.Saved = nil
-			l.seen.Verified[c.Path] = "" // just written, it needs no reading
+			l.seen.Run(id).Saved = nil
+			l.seen.Run(id).Verified[c.Path] = "" // just written, it needs no reading
 			l.verified[c.Path] = time.Now()
 		case *fsm.SaveLost:
-			l.seen.Saved = nil
+			l.seen.Run(id).Saved = nil
 		case *fsm.Rewind:
-			if run := before.Active(); run != nil {
+			if run := before.Run(id); run != nil {
 				for _, m := range run.Manifests {
 					if m.Step > c.Step {
-						l.remove(m.Path)
+						l.remove(l.of(id).host, m.Path)
 					}
 				}
 			}
 		case *fsm.Drop:
-			if run := before.Active(); run != nil && run.Manifest(c.Step) != nil {
-				l.remove(run.Manifest(c.Step).Path)
+			if run := before.Run(id); run != nil && run.Manifest(c.Step) != nil {
+				l.remove(l.of(id).host, run.Manifest(c.Step).Path)
 			}
 		}
+		if id != "" {
+			l.of(id).watch.observe(before, after, id, c, heard)
+		}
 	}
-	l.watch.observe(before, after, commands, heard)
+}
+
+// left tells the run that a member leaves for another one.
+func (l *leader) left(before, after *fsm.State, c *fsm.Assign) {
+	m := before.Member(c.Worker)
+	if m == nil || m.Run == "" {
+		return
+	}
+	if v := l.seen.Runs[m.Run]; v != nil {
+		delete(v.Applied, c.Worker)
+	}
+	if before.Idle(m) {
+		return
+	}
+	reason := "idle"
+	if run := after.Run(c.Run); run != nil {
+		reason = "works on run " + run.Name
+	}
+	l.of(m.Run).watch.left(after, m.Run, c.Worker, reason)
 }
 
 // advance lets the plan decide until it has nothing more to say, then publishes.
@@ -232,17 +305,9 @@ func (l *leader) advance() error {
 	l.excuse(now)
 	for range 64 {
 		s := l.machine.State()
-		run := s.Active()
-		if run == nil {
-			break
+		if err := l.look(s, now); err != nil {
+			return err
 		}
-		l.seen.Turn(run.Round)
-		l.prepare(run)
-		full := len(s.Full()) > 0
-		if l.hadFull && !full {
-			l.seen.Wait = now.Add(l.timers.Failure)
-		}
-		l.hadFull = full
 		commands, err := plan.Plan(s, l.seen, now)
 		if err != nil && err.Error() != l.lastError {
 			l.lastError = err.Error()
@@ -259,7 +324,28 @@ func (l *leader) advance() error {
 			return err
 		}
 	}
-	l.publish(false)
+	if err := l.verify(); err != nil {
+		return err
+	}
+	l.publishAll(false)
+	later := l.later
+	l.later = nil
+	for _, f := range later {
+		f()
+	}
+	return nil
+}
+
+// verify lets the replicas compare what they made of the log, every so many entries.
+func (l *leader) verify() error {
+	s := l.machine.State()
+	if s.Entries-l.compared < fsm.VerifyEvery {
+		return nil
+	}
+	l.compared = s.Entries
+	if err := l.propose(fsm.NewVerify(s)); !errors.Is(err, fsm.ErrRejected) {
+		return err
+	}
 	return nil
 }
 
@@ -271,87 +357,6 @@ func (l *leader) excuse(now time.Time) {
 		}
 	}
 	l.looked = now
-}
-
-// publish sends the newest Round if something in it changed. Embeddings alone change it only when the last has come,
-// or at a tick: the rows themselves have gone to everybody already.
-func (l *leader) publish(tick bool) {
-	s := l.machine.State()
-	if len(s.Runs) == 0 {
-		return
-	}
-	r := roundOf(s, s.Runs[len(s.Runs)-1], l.seen)
-	embedded := r.Embedded
-	if whole := len(embedded) == 1 && embedded[0] == (wire.Range{Lo: 0, Hi: r.Shards}); !whole && !tick {
-		r.Embedded = nil
-	}
-	key := pack.Marshal(r)
-	if bytes.Equal(key, l.published) {
-		return
-	}
-	l.published = key
-	l.changes++
-	r.Embedded = embedded
-	r.Revision = int64(l.term)<<32 | l.changes
-	l.round = r
-	if err := l.conn.Publish(wire.RoundSubject(r.Run), r); err != nil && !errors.Is(err, bus.ErrClosed) {
-		l.o.Log.Warn("round not published; workers learn of it by their heartbeats", "error", err)
-	}
-}
-
-// everybodyKnows reports whether all members have seen the newest Round, or are gone.
-func (l *leader) everybodyKnows() bool {
-	for _, m := range l.machine.State().Members {
-		w := l.seen.Workers[m.Worker]
-		if w == nil && !l.o.Alone { // this leader is new, and has not heard of it yet
-			return false
-		}
-		if w != nil && w.Lost.IsZero() && (l.round == nil || l.heard[m.Worker] < l.round.Revision) {
-			return false
-		}
-	}
-	return true
-}
-
-// prepare starts what the plan will want to know and nobody has read yet.
-func (l *leader) prepare(run *fsm.Run) {
-	works := []plan.Work{}
-	if r := run.Round; r != nil {
-		works = append(works, plan.Work{Kind: r.Kind, Step: r.Step, Suite: r.Suite})
-	}
-	for _, f := range []func(*fsm.Run) (plan.Work, bool){plan.Next, plan.After} {
-		if w, ok := f(run); ok {
-			works = append(works, w)
-		}
-	}
-	for w := range l.seen.Shapes {
-		if w.Step < run.Cursor-1 || w.Step > run.Cursor+2 {
-			delete(l.seen.Shapes, w)
-		}
-	}
-	for _, w := range works {
-		if _, known := l.seen.Shapes[w]; !known {
-			l.once(fmt.Sprint("shape ", w), func() func(*leader) {
-				shape := l.batches.shape(w)
-				return func(l *leader) { l.seen.Shapes[w] = shape }
-			})
-		}
-	}
-	if m := plan.Candidate(run); m != nil && len(l.machine.State().Full()) == 0 {
-		// Nobody has the parameters though they were said to be good here: what was good may have been damaged since.
-		if wrong, known := l.seen.Verified[m.Path]; !known || wrong == "" && time.Now().After(l.verified[m.Path]) {
-			l.once("verify "+m.Path, func() func(*leader) {
-				began, wrong := time.Now(), ""
-				if err := l.o.Store.Verify(m.Path, m.Digest); err != nil {
-					wrong = err.Error()
-				}
-				return func(l *leader) {
-					l.seen.Verified[m.Path] = wrong
-					l.verified[m.Path] = time.Now().Add(2*l.timers.Failure + 4*time.Since(began))
-				}
-			})
-		}
-	}
 }
 
 // once runs f in the background unless it runs already, and hands its result to the loop.
@@ -372,9 +377,12 @@ func (l *leader) once(what string, f func() func(*leader)) {
 }
 
 // remove removes the files of a dropped checkpoint.
-func (l *leader) remove(path string) {
+func (l *leader) remove(h *host, path string) {
+	if h == nil {
+		return
+	}
 	l.background.Go(func() {
-		if err := l.o.Store.Remove(path); err != nil {
+		if err := h.Store.Remove(path); err != nil {
 			l.o.Log.Warn("checkpoint not removed", "path", path, "error", err)
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 )
 
-// machine lets consensus apply entries to the state machine. It remembers an entry that this build cannot read: such
-// a node must not go on, for its state is no longer the log's.
+// machine lets consensus apply entries to the state machine. It remembers an entry that this build cannot read, and one
+// that found the state to be another than the leader's: such a node must not go on, for its state is not the log's.
 type machine struct {
 	*fsm.Machine
 	unknown atomic.Pointer[error]
@@ -32,7 +32,7 @@ func (m *machine) Apply(entry []byte) error {
 	if m.tap != nil {
 		m.tap.Applied(entry, m.State(), err)
 	}
-	if errors.Is(err, fsm.ErrUnknown) {
+	if errors.Is(err, fsm.ErrUnknown) || errors.Is(err, fsm.ErrDiverged) {
 		err = fmt.Errorf("%w: %w", consensus.ErrHalt, err)
 		m.unknown.Store(&err)
 	}

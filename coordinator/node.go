@@ -35,14 +35,15 @@ type Node struct {
 	raft    *consensus.Node
 	server  *bus.Server
 	conn    *bus.Conn
-	batches *batches
-	files   *files
-	journal *journal
+	hosts   *hosts
+	first   *host  // the node's own run; nil = it has none
+	own     string // its id, once it is known; only Run's goroutine uses it
 	lines   lines
 	history history
 	guard   guard
 
-	inbox chan func(*leader) // what the leader's loop is to do next
+	inbox  chan func(*leader) // what the leader's loop is to do next; a node that follows drops it
+	orders chan func(*leader) // what this process asks for: it waits until the node leads
 
 	background sync.WaitGroup
 	worked     bool                    // the run was seen at work, by Run
@@ -58,7 +59,7 @@ func Open(o Options) (_ *Node, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine(), tap: o.Tap}, inbox: make(chan func(*leader), 1024)}
+	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine(), tap: o.Tap}, hosts: newHosts(), inbox: make(chan func(*leader), 1024), orders: make(chan func(*leader), 64)}
 	n.closing, n.close = context.WithCancel(context.Background())
 	n.leaving, n.leave = context.WithCancelCause(context.Background())
 	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
@@ -68,11 +69,11 @@ func Open(o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.machine.changed = n.granted
-	if o.Suites != nil {
-		n.o.Run.Settings.Suites = o.Suites.Names()
+	if o.Feed != nil {
+		n.first = newHost(&Hosted{
+			Submission: o.Run, Feed: o.Feed, Suites: o.Suites, Store: o.Store, Kernels: o.Cluster.Kernels, Dir: o.Dir, File: o.File,
+		})
 	}
-	n.batches = newBatches(o.Feed, o.Suites)
-	n.files = newFiles(o.Run, o.Suites)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -81,12 +82,7 @@ func Open(o Options) (_ *Node, err error) {
 	if n.raft, err = consensus.Open(n.consensus(), n.machine); err != nil {
 		return n, err
 	}
-	if err := n.history.load(filepath.Join(o.Dir, "events.jsonl")); err != nil {
-		o.Log.Warn("events of earlier lives not read; the API will lack them", "error", err)
-	}
-	if n.journal, err = openJournal(filepath.Join(o.Dir, "events.jsonl"), o.Events, o.Log); err != nil {
-		return n, err
-	}
+	n.recall()
 	switch {
 	case o.Bus != nil:
 		n.conn, err = o.Bus(n.disconnected)
@@ -99,7 +95,6 @@ func Open(o Options) (_ *Node, err error) {
 		return n, err
 	}
 	n.o.Log = slog.New(bus.NewLogHandler(n.conn, n.name(), o.Log.Handler()))
-	n.journal.heed = n.publishEvent
 	if _, err = bus.Subscribe(n.conn, wire.LogSubject, n.lines.add); err != nil {
 		return n, err
 	}
@@ -142,8 +137,8 @@ func (n *Node) URL() string {
 	return n.server.URL()
 }
 
-// Run leads until the run is over or paused (with Options.Stay: over), or ctx ends, which leaves the run as it is: the
-// next life goes on. Settings that differ from the committed ones are an *IdentityError, other data a *DataError.
+// Run leads until the own run is over or paused (see Options.Stay) and no other works, or ctx ends, which leaves the
+// runs as they are: the next life goes on. Settings that differ from the committed ones are an *IdentityError, other data a *DataError.
 func (n *Node) Run(ctx context.Context) (Outcome, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -177,6 +172,14 @@ func (n *Node) Run(ctx context.Context) (Outcome, error) {
 	}
 }
 
+// recall reads the events of earlier lives, the own run's and those of submitted ones.
+func (n *Node) recall() {
+	paths, _ := filepath.Glob(filepath.Join(n.o.Dir, "runs", "*", "events.jsonl"))
+	if err := n.history.load(append(paths, filepath.Join(n.o.Dir, "events.jsonl"))...); err != nil {
+		n.o.Log.Warn("events of earlier lives not read; the API will lack them", "error", err)
+	}
+}
+
 // publishEvent keeps an event and tells the other coordinators and whoever follows the run.
 func (n *Node) publishEvent(e *Event, json []byte) {
 	told := wire.RunEvent{ID: e.ID, Run: e.Run, JSON: json}
@@ -186,12 +189,16 @@ func (n *Node) publishEvent(e *Event, json []byte) {
 	}
 }
 
+// outcome is how the own run stands.
 func (n *Node) outcome() Outcome {
-	runs := n.machine.State().Runs
-	if len(runs) == 0 {
+	s := n.machine.State()
+	r := s.Run(n.own)
+	if r == nil && len(s.Runs) > 0 && n.o.Host == nil {
+		r = s.Runs[len(s.Runs)-1]
+	}
+	if r == nil {
 		return Outcome{}
 	}
-	r := runs[len(runs)-1]
 	o := Outcome{State: r.State, Reason: r.Reason, Step: r.Cursor}
 	if m := r.Manifest(r.Cursor); m != nil {
 		o.Checkpoint, o.Manifest = m.Path, m.Digest
@@ -202,21 +209,29 @@ func (n *Node) outcome() Outcome {
 // State returns the committed state, which never changes: the ledger, checkpoints and evaluations of the run.
 func (n *Node) State() *fsm.State { return n.machine.State() }
 
-// Stop finishes the round in flight, writes a checkpoint and pauses the run; Run then returns.
+// Stop finishes the round in flight of the own run, writes a checkpoint and pauses it; Run then returns.
 func (n *Node) Stop(reason string) { n.control(fsm.Stopping, reason) }
 
-// Resume lets a paused or failed run go on.
+// Resume lets the own run go on that is paused or has failed.
 func (n *Node) Resume() { n.control(fsm.Running, "") }
 
-// Cancel ends the run for good.
+// Cancel ends the own run for good.
 func (n *Node) Cancel(reason string) { n.control(fsm.Cancelled, reason) }
 
 func (n *Node) control(state fsm.Lifecycle, reason string) {
-	n.post(func(l *leader) {
-		if err := l.setState("", state, reason); err != nil {
+	order := func(l *leader) {
+		run, err := l.which(l.own)
+		if err == nil {
+			err = l.steer(run, state, reason)
+		}
+		if err != nil {
 			n.o.Log.Warn("not done", "state", state, "error", err)
 		}
-	})
+	}
+	select {
+	case n.orders <- order:
+	case <-n.closing.Done():
+	}
 }
 
 // post hands something to the leader's loop, unless the node closes.
@@ -242,10 +257,8 @@ func (n *Node) Close() error {
 		n.server.Close()
 	}
 	n.background.Wait()
+	n.closeHosts()
 	var errs []error
-	if n.journal != nil {
-		errs = append(errs, n.journal.close())
-	}
 	if n.raft != nil {
 		errs = append(errs, n.raft.Close())
 	}

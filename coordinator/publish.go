@@ -7,7 +7,8 @@ import (
 )
 
 // roundOf returns the message that tells workers all that the state asks of them. Its Revision is the caller's.
-func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
+func roundOf(s *fsm.State, run *fsm.Run, all *plan.Seen) *wire.Round {
+	seen := all.Run(run.ID)
 	out := &wire.Round{
 		Run: run.ID, Number: run.Rounds, Step: run.Cursor, State: wire.RunState(run.State), Reason: run.Reason,
 		Maxima: run.Maxima, Parameters: run.Parameters(), Load: plan.MayLoad(s, run, seen), Check: run.SaveTried,
@@ -15,7 +16,7 @@ func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
 	if run.Resume != nil && run.Resume.Step == run.Cursor {
 		out.Resume = run.Resume.Path
 	}
-	for _, m := range s.Members {
+	for _, m := range s.Of(run.ID) {
 		out.Members = append(out.Members, wire.Member{Worker: m.Worker, Address: m.Address, Behind: m.Behind, Peer: m.Peer})
 	}
 	if run.Save != nil {
@@ -42,7 +43,7 @@ func roundOf(s *fsm.State, run *fsm.Run, seen *plan.Seen) *wire.Round {
 		out.Embedded = spans(seen.EmbeddedRanges())
 	}
 	if out.Audited = plan.Audited(run); len(out.Audited) > 0 && (r.Closing == nil || r.Closing.Withdrawn) {
-		for _, a := range plan.Audits(s, run, seen) {
+		for _, a := range plan.Audits(s, run, all) {
 			out.Audits = append(out.Audits, wire.Audit{Shard: a.Shard, Worker: a.Worker})
 		}
 	}

@@ -60,7 +60,9 @@ type Hosted struct {
 	Feed   Feed
 	Suites Suites // nil = none
 	Store  Store
-	Dir    string // folder of its events.jsonl; "" = runs/ID in the coordinator's own
+	// Kernels that the run asks of processors while its numerics are not fixed; "" = any.
+	Kernels string
+	Dir     string // folder of its events.jsonl; "" = runs/ID in the coordinator's own
 	// File is the run file with everything in it that another coordinator needs to host the same run: absolute paths,
 	// the checkpoint folder. nil = as it was given.
 	File  []byte
@@ -72,6 +74,8 @@ type Options struct {
 	Dir     string // the coordinator's own folder: Raft log, owner, events.jsonl
 	Name    string // which of Cluster.Coordinators this is; "" = it is alone
 	Cluster Config
+	// Run, Feed, Suites and Store are the node's own run, with which Run ends. Without a Feed it has none: it hosts
+	// what is submitted, until its context ends.
 	Run     Submission
 	Feed    Feed
 	Suites  Suites // nil = none
@@ -89,7 +93,9 @@ type Options struct {
 	// Alone says that no worker of an earlier life of this folder can be alive (they were goroutines of the
 	// dead process): nobody waits for them.
 	Alone bool
-	// Stay keeps leading while the run is paused, for `counterpoint coordinator`; otherwise Run returns.
+	// File is the own run's file, so that other coordinators can host it; nil = each is started with it.
+	File []byte
+	// Stay keeps leading while the own run is paused; with Host, when it is over too. Otherwise Run returns.
 	Stay bool
 	// Bus connects to the message bus in place of an embedded server; nil = embed one. disconnected is to be called with
 	// the name of every connection of the bus that ends. The node closes the connection.

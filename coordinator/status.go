@@ -1,9 +1,11 @@
 package coordinator
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
 // Status is what `counterpoint status` shows.
@@ -85,14 +87,39 @@ type EvaluationStatus struct {
 	Metrics map[string]float64 `json:"metrics"`
 }
 
-func (l *leader) status() *Status {
+// statusOf answers a StatusRequest.
+func (l *leader) statusOf(q *wire.StatusRequest) *wire.StatusReply {
+	run, err := l.which(q.Run)
+	if err != nil && q.Run != "" {
+		return &wire.StatusReply{Err: err.Error()}
+	}
+	if runs := l.machine.State().Runs; run == nil && len(runs) > 0 {
+		run = runs[len(runs)-1]
+	}
+	b, err := json.Marshal(l.status(run))
+	if err != nil {
+		l.o.Log.Error("status", "error", err)
+		return nil
+	}
+	return &wire.StatusReply{JSON: b}
+}
+
+// status tells of a run; without one, of the workers that wait for it.
+func (l *leader) status(run *fsm.Run) *Status {
 	s := l.machine.State()
-	run := s.Runs[len(s.Runs)-1]
-	out := &Status{
-		Version: l.o.Version, URL: l.URL(), Run: run.ID, Name: run.Name, State: string(run.State), Reason: run.Reason,
-		Step: run.Cursor, Committed: run.Committed(), Steps: run.Steps, Round: run.Rounds, Parameters: run.Parameters(),
-		Numerics: run.Numerics, Started: run.Created, Workers: []WorkerStatus{}, Quarantined: s.Quarantined, Doing: doing(run),
-		Coordinators: l.coordinators(),
+	out := &Status{Version: l.o.Version, URL: l.URL(), Workers: []WorkerStatus{}, Quarantined: s.Quarantined, Coordinators: l.coordinators()}
+	if run == nil {
+		for _, m := range s.Members {
+			out.Workers = append(out.Workers, l.worker(s, &m, 0))
+		}
+		return out
+	}
+	out.Run, out.Name, out.Priority = run.ID, run.Name, run.Priority
+	out.State, out.Reason = l.stateOf(s, run)
+	out.Step, out.Committed, out.Steps, out.Round, out.Parameters = run.Cursor, run.Committed(), run.Steps, run.Rounds, run.Parameters()
+	out.Numerics, out.Started, out.Doing = run.Numerics, run.Created, doing(run)
+	if out.State != string(run.State) { // queued, preparing: said there
+		out.Doing = ""
 	}
 	out.Refused = l.Refused()
 	if run.Cursor > 0 {
@@ -104,20 +131,8 @@ func (l *leader) status() *Status {
 			shards[lease.Worker] += lease.Hi - lease.Lo
 		}
 	}
-	for _, m := range s.Members {
-		ws := WorkerStatus{Worker: m.Worker, Name: m.Name, Numerics: m.Numerics, Ready: !m.Behind, Peer: m.Peer, State: -1, Shards: shards[m.Worker]}
-		if w := l.seen.Workers[m.Worker]; w != nil {
-			if b := l.exchange[m.Worker]; b != nil {
-				ws.Copied = b.Copied
-				for _, p := range b.Paths {
-					ws.Paths = append(ws.Paths, PathStatus(p))
-				}
-			}
-			ws.State, ws.TokensPS, ws.Leaving, ws.Silent = w.State, w.Speed, w.Leaving, time.Since(w.Heard).Seconds()
-			ws.Parameters, ws.Frozen, ws.Checked = w.Parameters, w.Frozen, w.Checked
-			ws.Committed = run.ParametersAt(w.State)
-		}
-		out.Workers = append(out.Workers, ws)
+	for _, m := range s.Of(run.ID) {
+		out.Workers = append(out.Workers, l.worker(s, &m, shards[m.Worker]))
 	}
 	out.Recoveries = l.history.recoveries(run.ID, 10)
 	for _, m := range run.Manifests {
@@ -127,6 +142,28 @@ func (l *leader) status() *Status {
 		out.Evaluations = append(out.Evaluations, EvaluationStatus{e.Step, e.Name, e.Metrics})
 	}
 	return out
+}
+
+// worker tells of a member.
+func (l *leader) worker(s *fsm.State, m *fsm.Member, shards int) WorkerStatus {
+	ws := WorkerStatus{Worker: m.Worker, Name: m.Name, Numerics: m.Numerics, Ready: !m.Behind, Peer: m.Peer, State: -1, Shards: shards, Labels: m.Labels}
+	if !s.Idle(m) {
+		ws.Run = m.Run
+	}
+	if b := l.exchange[m.Worker]; b != nil {
+		ws.Copied = b.Copied
+		for _, p := range b.Paths {
+			ws.Paths = append(ws.Paths, PathStatus(p))
+		}
+	}
+	if w := l.seen.Workers[m.Worker]; w != nil {
+		ws.State, ws.TokensPS, ws.Leaving, ws.Silent = w.State, w.Speed, w.Leaving, time.Since(w.Heard).Seconds()
+		ws.Parameters, ws.Frozen, ws.Checked = w.Parameters, w.Frozen, w.Checked
+		if run := s.Run(m.Run); run != nil && run.ID == w.Run {
+			ws.Committed = run.ParametersAt(w.State)
+		}
+	}
+	return ws
 }
 
 // doing says in a word what is in flight.

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type Config struct {
 	Version    string // of the binary
 	Address    string // host:port of the direct listener; "" = none
 	Threads    int
+	Labels     []string      // "key=value", such as "gpu=h200": what runs may ask for
 	Cache      string        // folder for files that come from the coordinator; "" = under the user's cache folder
 	Grace      time.Duration // how long Drain waits for the round in flight; default 5 s
 	OneRun     bool          // Run returns when the run is over; else the agent waits for the next run
@@ -66,10 +68,10 @@ type RefusedError struct {
 // Error returns the coordinator's reason.
 func (e *RefusedError) Error() string { return "coordinator refused this worker: " + e.Reason }
 
-// Ends of a session.
+// Ends of a life, or of the work on one run.
 var (
 	errExpired = errors.New("worker: expired by the coordinator")
-	errNewRun  = errors.New("worker: another run is active")
+	errNewRun  = errors.New("worker: another run is assigned, or none")
 	errOver    = errors.New("worker: run is over")
 	errDrained = errors.New("worker: drained")
 )
@@ -78,7 +80,7 @@ var (
 type Agent struct {
 	Config
 
-	job   *job // of the active run; kept from session to session
+	jobs  []*job // of the runs worked on last, the newest first; kept from life to life
 	drain chan struct{}
 	once  sync.Once
 	why   string // set before drain is closed
@@ -143,23 +145,23 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	defer func() {
-		if a.job != nil {
-			a.job.close()
+		for _, j := range a.jobs {
+			j.close()
 		}
 	}()
 	for pause := time.Duration(0); ; {
-		s, err := a.join(ctx)
+		l, err := a.join(ctx)
 		if err == nil {
 			began := time.Now()
-			err = s.run(ctx)
-			if time.Since(began) > s.timeout {
+			err = l.run(ctx)
+			if time.Since(began) > l.timeout {
 				pause = 0
 			}
 		}
 		switch {
 		case errors.Is(err, errDrained), errors.Is(err, errOver), errors.Is(err, errExpired) && a.draining():
 			return nil
-		case errors.Is(err, errExpired), errors.Is(err, errNewRun):
+		case errors.Is(err, errExpired):
 			a.Log.Info("joining again", "reason", err)
 		default:
 			return err
@@ -175,10 +177,11 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // join says hello until a coordinator answers.
-func (a *Agent) join(ctx context.Context) (*session, error) {
+func (a *Agent) join(ctx context.Context) (*life, error) {
 	hello := &wire.Hello{
 		Name: a.Name, Connection: a.Connection, ProtocolMin: wire.ProtocolMin, ProtocolMax: wire.ProtocolMax,
 		Numerics: a.Numerics, Threads: a.Threads, Version: a.Version, Address: a.Address, Worker: freshID(a.Name),
+		Labels: a.Labels,
 	}
 	began, told := time.Now(), false
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -197,7 +200,7 @@ func (a *Agent) join(ctx context.Context) (*session, error) {
 			return nil, &RefusedError{welcome.Refused, welcome.Run}
 		default:
 			a.Log.Info("joined", "worker", hello.Worker, "failure_timeout", welcome.FailureTimeout)
-			return newSession(a, hello.Worker, welcome), nil
+			return newLife(a, hello.Worker, welcome), nil
 		}
 		select {
 		case <-a.drain:
@@ -208,6 +211,33 @@ func (a *Agent) join(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 	}
+}
+
+// parked is how many runs a worker keeps something of besides the one that it works on.
+const parked = 1
+
+// take returns what the worker has of a run, which it begins to work on. Only the driver calls it.
+func (a *Agent) take(info wire.RunInfo, timeout time.Duration) *job {
+	i := slices.IndexFunc(a.jobs, func(j *job) bool { return j.run.ID == info.ID && j.run.Identity == info.Identity })
+	var j *job
+	if i >= 0 {
+		j = a.jobs[i]
+		a.jobs = slices.Delete(a.jobs, i, i+1)
+		j.run.RunInfo = info
+	} else {
+		j = newJob(a, info, timeout)
+	}
+	a.jobs = slices.Insert(a.jobs, 0, j)
+	for n := len(a.jobs); n > 1+parked; n-- {
+		a.jobs[n-1].close()
+		a.jobs = a.jobs[:n-1]
+	}
+	for _, other := range a.jobs[1:] {
+		if other.trainer != nil { // its life ended before it could
+			other.park()
+		}
+	}
+	return j
 }
 
 // freshID returns a worker id that no other process life has: the name as far as it can be part of a subject, and

@@ -40,11 +40,10 @@ func (o *office) adaptTo(by ...reach) {
 func (o *office) kinds() []string {
 	var out []string
 	for _, p := range o.people {
-		s := p.agent.job
-		if s == nil {
+		if len(p.agent.jobs) == 0 {
 			continue
 		}
-		for _, x := range s.paths.tell() {
+		for _, x := range p.agent.jobs[0].paths.tell() {
 			if x.Bytes > 0 && !slices.Contains(out, x.Kind) {
 				out = append(out, x.Kind)
 			}

@@ -18,12 +18,15 @@ type job struct {
 	run   Run
 	log   *slog.Logger
 
+	timeout time.Duration
+
 	// Only the driver uses these.
 	trainer Trainer
 	steps   int64  // steps applied to the trainer's parameters
 	digest  string // of those parameters
 	done    *wire.Applied
-	copying *snap // a copy of the parameters in the making
+	copying *snap          // a copy of the parameters in the making
+	parked  *trainer.State // the parameters while the worker is with another run and has no trainer for this one
 
 	group  *collective.Group
 	paths  *paths
@@ -46,23 +49,54 @@ func newJob(a *Agent, info wire.RunInfo, timeout time.Duration) *job {
 		agent: a, run: Run{RunInfo: info}, kicked: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: a.Log.With("run", info.ID),
 		beat: wire.Beat{State: -1}, steps: -1,
 	}
+	j.timeout = timeout
 	j.run.Files = &Files{link: a.Link, run: info.ID, cache: a.Cache, timeout: timeout}
 	j.paths = newPaths(a, info, timeout, j.log)
-	j.group = collective.New(info.ID, j.paths, collective.Options{Poll: timeout / 2, Timeout: 2 * timeout, Log: j.log})
-	j.board = newBoard(j.log)
-	j.shelf = newShelf(a.Link, info.ID, timeout, j.log)
-	j.copies = newCopies(timeout)
 	j.saver = newSaver(a, j.run, timeout, j.kick)
+	j.clear()
 	return j
+}
+
+// clear begins again with what belongs to single rounds.
+func (j *job) clear() {
+	a, id, timeout := j.agent, j.run.ID, j.timeout
+	j.group = collective.New(id, j.paths, collective.Options{Poll: timeout / 2, Timeout: 2 * timeout, Log: j.log})
+	j.board = newBoard(j.log)
+	j.shelf = newShelf(a.Link, id, timeout, j.log)
+	j.copies = newCopies(timeout)
+	j.lack(nil)
+}
+
+// park gives back what the run costs while the worker is with another one. Its parameters stay, and go on if they still
+// are the committed ones when the worker comes back; the frozen weights are the process's to keep.
+func (j *job) park() {
+	if j.trainer != nil && j.steps >= 0 {
+		state := j.trainer.State()
+		j.parked = &state
+	}
+	j.free()
+	j.mu.Lock()
+	j.guard = guard{checked: -1}
+	j.mu.Unlock()
+	if j.clear(); j.parked == nil {
+		j.now(-1, "")
+	}
+}
+
+// free gives the trainer's memory back.
+func (j *job) free() {
+	j.settle()
+	if t, ok := j.trainer.(interface{ Free() }); ok {
+		t.Free()
+	}
+	j.trainer = nil
 }
 
 // close waits for a checkpoint in the writing, and gives the trainer's memory back: the next run needs it.
 func (j *job) close() {
-	j.settle()
+	j.settle() // the saver writes a copy that may be in the making
 	j.saver.close()
-	if t, ok := j.trainer.(interface{ Free() }); ok {
-		t.Free()
-	}
+	j.free()
 }
 
 // kick makes the driver look again.
@@ -84,6 +118,17 @@ func (j *job) build(ctx context.Context) error {
 	}
 	j.trainer = t
 	j.watch()
+	if state := j.parked; state != nil {
+		digest := j.digest
+		if j.parked = nil; j.restore(*state, digest) == nil {
+			j.say("", 0)
+			j.log.Info("trainer ready again", "step", state.Step, "seconds", time.Since(began).Seconds())
+			return nil
+		}
+		// A bit of the copy flipped: it is nothing that this worker may tell of. It begins like any other.
+		j.free()
+		return j.build(ctx)
+	}
 	j.now(t.Steps(), t.Digest())
 	j.say("", 0)
 	j.hurry()

@@ -147,7 +147,7 @@ func (s *session) save(ctx context.Context) {
 			step := r.Save.Step
 			saver.begin(step, s.id)
 			m := saver.outcome(step)
-			if now := s.started.Load().at(); m == nil && now > step && !saver.holds(step) {
+			if now := s.job.at(); m == nil && now > step && !saver.holds(step) {
 				m = &wire.Saved{Run: r.Run, Step: step, Err: fmt.Sprintf("parameters of step %d are gone: this worker is at step %d", step, now)}
 			}
 			if m != nil {

@@ -5,24 +5,19 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
-// session is the life of one worker id, from a welcome until the coordinator expires it.
+// session is the work on one run under one worker id.
 type session struct {
 	*Agent
 	id      string
 	timeout time.Duration // the coordinator's failure_timeout
 	view    *view
 	log     *slog.Logger
-
-	runs    chan *wire.RunInfo // the first run that the welcome or a beat tells of
-	started atomic.Pointer[job]
+	job     *job
 	busy    sync.WaitGroup // answers in the making
 
 	// Only the driver uses these.
@@ -38,50 +33,14 @@ type confirmed struct {
 	at       time.Time
 }
 
-func newSession(a *Agent, id string, w *wire.Welcome) *session {
-	s := &session{
-		Agent: a, id: id, timeout: w.FailureTimeout, view: newView(), runs: make(chan *wire.RunInfo, 1),
-		evaluated: -1, log: a.Log.With("worker", id),
-	}
-	if s.timeout <= 0 {
-		s.timeout = time.Second
-	}
-	if w.Run != nil {
-		s.runs <- w.Run
-	}
-	return s
+func newSession(l *life, j *job) *session {
+	return &session{Agent: l.Agent, id: l.id, timeout: l.timeout, view: newView(), evaluated: -1, log: l.log, job: j}
 }
 
-// run beats and works until the session ends; the error says how.
-func (s *session) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.beat(ctx) })
-	group.Go(func() error { return s.leave(ctx) })
-	group.Go(func() error {
-		var info *wire.RunInfo
-		select {
-		case info = <-s.runs:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		return s.work(ctx, *info)
-	})
-	err := group.Wait()
-	s.busy.Wait()
-	return err
-}
-
-// work attends to a run.
-func (s *session) work(ctx context.Context, info wire.RunInfo) error {
-	if s.job != nil && (s.job.run.ID != info.ID || s.job.run.Identity != info.Identity) {
-		s.job.close()
-		s.job = nil
-	}
-	if s.job == nil {
-		s.job = newJob(s.Agent, info, s.timeout)
-	}
-	j := s.job
-	s.started.Store(j)
+// work attends to the run until ctx ends, or nothing is left to do.
+func (s *session) work(ctx context.Context) error {
+	defer s.busy.Wait()
+	j, info := s.job, s.job.run
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop, err := s.Link.Attend(info.ID, s.id, Handlers{
@@ -124,97 +83,6 @@ func (s *session) work(ctx context.Context, info wire.RunInfo) error {
 	beside.Go(func() { s.save(ctx) })
 	beside.Go(func() { s.guard(ctx) })
 	return s.drive(ctx)
-}
-
-// beat sends heartbeats until the coordinator no longer knows this worker. A coordinator that does not answer is
-// lost for a while: the work goes on.
-func (s *session) beat(ctx context.Context) error {
-	ticker := time.NewTicker(max(s.timeout/5, time.Millisecond))
-	defer ticker.Stop()
-	lost := false
-	for {
-		m := &wire.Beat{Worker: s.id, State: -1}
-		if r, _ := s.view.now(); r != nil {
-			m.Revision = r.Revision
-		}
-		if job := s.started.Load(); job != nil {
-			m.Run = job.run.ID
-			job.describe(m)
-		}
-		// An answer that takes longer is given up, so that the next beat is not late: two may be lost before the
-		// coordinator takes this worker for dead.
-		bctx, cancel := context.WithTimeout(ctx, s.timeout*2/5)
-		pulse, err := s.Link.Beat(bctx, m)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err != nil:
-			if r, _ := s.view.now(); !lost && r != nil && ended(r) {
-				s.log.Info("the coordinator has left; waiting for the next one")
-			} else if !lost {
-				s.log.Warn("no coordinator answers; the work goes on", "err", err)
-			}
-			lost = true
-		case !pulse.Known:
-			return errExpired
-		default:
-			if lost {
-				s.log.Info("coordinator answers again")
-			}
-			lost = false
-			if pulse.Run != nil && m.Run != "" && m.Run != pulse.Run.ID {
-				return errNewRun
-			}
-			if pulse.Run != nil && m.Run == "" {
-				select {
-				case s.runs <- pulse.Run:
-				default: // told before
-				}
-			}
-			if pulse.Round != nil && (m.Run == "" || pulse.Round.Run == m.Run) {
-				s.view.offer(pulse.Round)
-			}
-		}
-		var moved chan struct{}
-		if job := s.started.Load(); job != nil {
-			moved = job.moved
-		}
-		select {
-		case <-ticker.C:
-		case <-moved:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// leave tells the coordinator when the agent is to drain.
-func (s *session) leave(ctx context.Context) error {
-	select {
-	case <-s.drain:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	s.log.Info("draining", "reason", s.why)
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, s.timeout) {
-		lctx, cancel := context.WithTimeout(ctx, s.timeout)
-		err := s.Link.Leave(lctx, &wire.Leave{Worker: s.id, Reason: s.why})
-		cancel()
-		if err == nil {
-			break
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return err
-		}
-	}
-	j := s.started.Load()
-	if j == nil {
-		return errDrained
-	}
-	j.kick()
-	<-ctx.Done() // the driver returns when nothing is held any more
-	return context.Cause(ctx)
 }
 
 // draining reports whether Drain was called.

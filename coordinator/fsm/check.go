@@ -15,15 +15,28 @@ func (s *State) Check() error {
 			return fmt.Errorf("member %s has epoch %d, newest is %d", m.Worker, m.Epoch, s.Epoch)
 		}
 	}
+	runs := map[string]bool{}
 	for i, r := range s.Runs {
 		if r == nil {
 			return fmt.Errorf("run %d is missing", i)
 		}
-		if i < len(s.Runs)-1 && !r.State.Over() {
-			return fmt.Errorf("run %s is %s and not the newest", r.ID, r.State)
+		if r.ID == "" || runs[r.ID] {
+			return fmt.Errorf("run %q is there twice", r.ID)
 		}
+		runs[r.ID] = true
 		if err := r.check(s); err != nil {
 			return fmt.Errorf("run %s: %w", r.ID, err)
+		}
+	}
+	for _, m := range s.Members {
+		if m.Run != "" && !runs[m.Run] || m.Run == "" && (!m.Behind || m.Peer != "") {
+			return fmt.Errorf("member %s of run %q, behind %v, copying from %q", m.Worker, m.Run, m.Behind, m.Peer)
+		}
+		if m.Peer == "" {
+			continue
+		}
+		if p := s.Member(m.Peer); !m.Behind || p == nil || p.Behind || p.Run != m.Run {
+			return fmt.Errorf("member %s copies from %s, which is not a full member of its run", m.Worker, m.Peer)
 		}
 	}
 	return nil

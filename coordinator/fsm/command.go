@@ -39,11 +39,12 @@ const ignorable = 0x80
 // MaxShards bounds the shards of a round.
 const MaxShards = 1 << 20
 
-// kinds numbers the commands in the log. Numbers are never used again.
+// kinds numbers the commands in the log. Numbers are never used again: a command whose meaning changes gets a new one,
+// and its old form stays for old logs (version_one.go). Fields may be appended to a command.
 var kinds = map[byte]reflect.Type{
-	1:  reflect.TypeFor[Submit](),
+	1:  reflect.TypeFor[submitOne](),
 	2:  reflect.TypeFor[Configure](),
-	3:  reflect.TypeFor[Join](),
+	3:  reflect.TypeFor[joinOne](),
 	4:  reflect.TypeFor[Expire](),
 	5:  reflect.TypeFor[Follow](),
 	6:  reflect.TypeFor[Promote](),
@@ -63,9 +64,15 @@ var kinds = map[byte]reflect.Type{
 	20: reflect.TypeFor[Drop](),
 	21: reflect.TypeFor[SetState](),
 	22: reflect.TypeFor[Demote](),
+	23: reflect.TypeFor[Submit](),
+	24: reflect.TypeFor[Join](),
+	25: reflect.TypeFor[Assign](),
+	26: reflect.TypeFor[Prioritize](),
 	40: reflect.TypeFor[Rewind](),
 	41: reflect.TypeFor[Admit](),
 	42: reflect.TypeFor[Hold](),
+
+	ignorable | 1: reflect.TypeFor[Verify](),
 }
 
 var codes = func() map[reflect.Type]byte {

@@ -51,7 +51,7 @@ func (c *Score) apply(s *State) error {
 	if err != nil {
 		return err
 	}
-	if m := s.Member(c.Worker); m == nil || m.Behind || r.Round.Kind != Evaluate {
+	if !s.holds(c.Worker, c.Run) || r.Round.Kind != Evaluate {
 		return reject("%s scores round %d: not a full member, or no evaluation", c.Worker, c.Round)
 	}
 	r.Round.Scorer, r.Round.Scoring = c.Worker, s.Now
@@ -93,12 +93,13 @@ type SaveAt struct {
 }
 
 func (c *SaveAt) apply(s *State) error {
-	r, err := s.active("save", c.Run)
+	r, err := s.open("save", c.Run)
 	if err != nil {
 		return err
 	}
-	if s.Member(c.Worker) == nil || c.Standby != "" && s.Member(c.Standby) == nil {
-		return reject("save step %d by %s, standby %q: not members", c.Step, c.Worker, c.Standby)
+	of := func(worker string) bool { m := s.Member(worker); return m != nil && m.Run == c.Run }
+	if !of(c.Worker) || c.Standby != "" && !of(c.Standby) {
+		return reject("save step %d by %s, standby %q: not its members", c.Step, c.Worker, c.Standby)
 	}
 	switch {
 	case r.Save != nil && r.Save.Step == c.Step: // the writer was lost
@@ -120,7 +121,7 @@ type SaveLost struct {
 }
 
 func (c *SaveLost) apply(s *State) error {
-	r, err := s.active("save", c.Run)
+	r, err := s.open("save", c.Run)
 	if err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ type Saved struct {
 }
 
 func (c *Saved) apply(s *State) error {
-	r, err := s.active("save", c.Run)
+	r, err := s.open("save", c.Run)
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ type Drop struct {
 }
 
 func (c *Drop) apply(s *State) error {
-	r, err := s.active("drop a checkpoint of", c.Run)
+	r, err := s.open("drop a checkpoint of", c.Run)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ func (l *log) run() *fsm.Run { return l.machine.State().Runs[len(l.machine.State
 func started(t testing.TB) *log {
 	l := newLog(t)
 	l.must(&fsm.Submit{ID: "r", Steps: 4, Settings: fsm.Settings{Suites: []string{"dev"}, Best: "ndcg@10"}})
-	l.must(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"}, &fsm.Promote{Worker: "a"}, &fsm.Promote{Worker: "b"})
+	l.must(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"}, &fsm.Assign{Worker: "a", Run: "r"}, &fsm.Assign{Worker: "b", Run: "r"})
+	l.must(&fsm.Promote{Worker: "a"}, &fsm.Promote{Worker: "b"})
 	l.must(&fsm.Fix{Run: "r", Numerics: "k1", Parameters: "p0", Size: 10})
 	l.must(open(1, 0))
 	return l
@@ -105,7 +106,11 @@ func TestRejections(t *testing.T) {
 	gap := open(2, 0)
 	gap.Leases[1].Lo = 4
 	for name, c := range map[string]fsm.Command{
-		"second run":               &fsm.Submit{ID: "q", Steps: 1},
+		"the same run":             &fsm.Submit{ID: "r", Steps: 1},
+		"assigned twice":           &fsm.Assign{Worker: "a", Run: "r"},
+		"assign to nothing":        &fsm.Assign{Worker: "a", Run: "x"},
+		"priority of nothing":      &fsm.Prioritize{Run: "x", Priority: 1},
+		"verify elsewhere":         &fsm.Verify{Entries: 99},
 		"join twice":               &fsm.Join{Worker: "a"},
 		"unknown member":           &fsm.Expire{Worker: "x"},
 		"open in flight":           open(2, 0),
@@ -165,7 +170,7 @@ func TestExecutedAgainIsCompared(t *testing.T) {
 	l.must(closing(1, 1))
 	l.must(commit(1, 0, "1"))
 	l.must(&fsm.Restart{Run: "r"})
-	if full := l.machine.State().Full(); len(full) != 0 {
+	if full := l.machine.State().Full("r"); len(full) != 0 {
 		t.Errorf("after a restart %v are full members, want none", full)
 	}
 	l.must(&fsm.Promote{Worker: "a"}, &fsm.Promote{Worker: "b"}, open(2, 0), closing(2, 1))
@@ -243,23 +248,26 @@ func TestUnknownCommand(t *testing.T) {
 
 // random returns a command that often, not always, fits the state.
 func random(rng *rand.Rand, s *fsm.State) fsm.Command {
-	worker := fmt.Sprintf("w%d", rng.IntN(4))
-	run, number, step := "r0", int64(0), int64(0)
-	if r := s.Active(); r != nil {
+	worker := fmt.Sprintf("w%d", rng.IntN(5))
+	run, number, step, last := "r0", int64(0), int64(0), int32(0)
+	if n := len(s.Runs); n > 0 {
+		r := s.Runs[n-1-rng.IntN(min(n, 3))]
 		run, number, step = r.ID, r.Rounds, r.Cursor
+		if r.Round != nil && r.Round.Closing != nil {
+			last = r.Round.Closing.Number
+		}
 	}
-	full := append(s.Full(), worker)
+	full := append(s.Full(run), worker)
 	someone := full[rng.IntN(len(full))]
 	all := []fsm.Lease{{Lo: 0, Hi: 4, Worker: someone}}
-	last := int32(0)
-	if r := s.Active(); r != nil && r.Round != nil && r.Round.Closing != nil {
-		last = r.Round.Closing.Number
-	}
-	switch rng.IntN(24) {
+	switch rng.IntN(29) {
 	case 0:
-		return &fsm.Submit{ID: fmt.Sprintf("r%d", len(s.Runs)), Steps: 9, Settings: fsm.Settings{Suites: []string{"s"}, Best: "m"}}
+		return &fsm.Submit{
+			ID: fmt.Sprintf("r%d", len(s.Runs)), Steps: 9, Settings: fsm.Settings{Suites: []string{"s"}, Best: "m"},
+			Key: fmt.Sprint("k", rng.IntN(99)), Priority: rng.IntN(3), File: []byte("file"),
+		}
 	case 1, 2:
-		return &fsm.Join{Worker: worker, Name: worker}
+		return &fsm.Join{Worker: worker, Name: worker, Labels: []string{"gpu=h200"}}
 	case 3:
 		return &fsm.Expire{Worker: worker}
 	case 4, 5:
@@ -291,8 +299,17 @@ func random(rng *rand.Rand, s *fsm.State) fsm.Command {
 		return &fsm.Drop{Run: run, Step: step}
 	case 22:
 		return &fsm.Restart{Run: run, Step: step, Path: fmt.Sprintf("/%d", step)}
+	case 23, 24, 25:
+		if rng.IntN(5) == 0 {
+			run = ""
+		}
+		return &fsm.Assign{Worker: worker, Run: run}
+	case 26:
+		return &fsm.Prioritize{Run: run, Priority: rng.IntN(3)}
+	case 27:
+		return fsm.NewVerify(s)
 	}
-	states := []fsm.Lifecycle{fsm.Running, fsm.Running, fsm.Stopping, fsm.Paused, fsm.Failed, fsm.Finished}
+	states := []fsm.Lifecycle{fsm.Running, fsm.Running, fsm.Running, fsm.Stopping, fsm.Paused, fsm.Failed, fsm.Finished}
 	return &fsm.SetState{Run: run, State: states[rng.IntN(len(states))]}
 }
 

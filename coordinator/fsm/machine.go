@@ -28,7 +28,7 @@ func NewMachine() *Machine {
 func (m *Machine) State() *State { return m.state.Load() }
 
 // Apply applies an entry's bytes. An error that wraps ErrRejected is a result like any other: the entry counts and
-// has changed nothing. One that wraps ErrUnknown means that this build must stop.
+// has changed nothing. One that wraps ErrUnknown or ErrDiverged means that this process must stop.
 func (m *Machine) Apply(b []byte) error {
 	s := m.State()
 	next := s.Clone()
@@ -74,8 +74,12 @@ func (s *State) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// snapshotMagic begins a snapshot: name and version. The SHA-256 of the packed state follows, then the state.
-const snapshotMagic = "CPSNAP\x00\x01"
+// snapshotMagic begins a snapshot: name and version. The SHA-256 of the packed state follows, then the state. In
+// version 1 members had no run: there was one.
+const (
+	snapshotMagic = "CPSNAP\x00\x02"
+	snapshotOne   = "CPSNAP\x00\x01"
+)
 
 // WriteTo writes a snapshot of the state.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
@@ -91,7 +95,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
-	if len(b) < len(snapshotMagic)+sha256.Size || string(b[:len(snapshotMagic)]) != snapshotMagic {
+	if len(b) < len(snapshotMagic)+sha256.Size || string(b[:len(snapshotMagic)]) != snapshotMagic && string(b[:len(snapshotOne)]) != snapshotOne {
 		return fmt.Errorf("snapshot of %d bytes: not one of this build's", len(b))
 	}
 	body := b[len(snapshotMagic)+sha256.Size:]
@@ -101,6 +105,9 @@ func (m *Machine) Restore(r io.Reader) error {
 	s := &State{}
 	if err := pack.Unmarshal(body, s); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
+	}
+	if string(b[:len(snapshotOne)]) == snapshotOne && len(s.Runs) > 0 {
+		s.adopt()
 	}
 	if err := s.Check(); err != nil {
 		return fmt.Errorf("snapshot: %w", err)

@@ -23,7 +23,7 @@ type Rewound struct {
 }
 
 func (c *Rewind) apply(s *State) error {
-	r, err := s.active("rewind", c.Run)
+	r, err := s.open("rewind", c.Run)
 	if err != nil {
 		return err
 	}

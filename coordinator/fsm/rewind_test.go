@@ -33,7 +33,7 @@ func TestRewind(t *testing.T) {
 	}
 	l.must(&fsm.Rewind{Run: "r", Reason: "test"})
 	r := l.run()
-	if r.Committed() != 0 || r.Cursor != 0 || len(r.Manifests) != 0 || r.Parameters() != "p0" || len(l.machine.State().Full()) != 0 {
+	if r.Committed() != 0 || r.Cursor != 0 || len(r.Manifests) != 0 || r.Parameters() != "p0" || len(l.machine.State().Full("r")) != 0 {
 		t.Errorf("after a rewind %d steps are committed, at %d, checkpoints %v", r.Committed(), r.Cursor, r.Manifests)
 	}
 	if len(r.Rewinds) != 1 || r.Rewinds[0].From != 0 || r.Rewinds[0].To != 3 || r.Rewinds[0].Reason != "test" {

@@ -16,7 +16,7 @@ type Open struct {
 }
 
 func (c *Open) apply(s *State) error {
-	r, err := s.active("open a round of", c.Run)
+	r, err := s.open("open a round of", c.Run)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (c *Open) apply(s *State) error {
 		r.Round.Maxima = r.Maxima
 	}
 	r.Rounds = c.Number
-	return s.grant(r.Round, c.Leases, true)
+	return s.grant(r, c.Leases, true)
 }
 
 // Grant leases shards again: of a lost worker, or of one that is late. A closing in flight is withdrawn.
@@ -53,12 +53,18 @@ func (c *Grant) apply(s *State) error {
 	if len(c.Leases) == 0 {
 		return reject("grant no leases")
 	}
-	return s.grant(r.Round, c.Leases, false)
+	return s.grant(r, c.Leases, false)
 }
 
-// grant lays leases over those of the round, under a new epoch.
-func (s *State) grant(r *Round, grants []Lease, all bool) error {
-	grants = slices.Clone(grants)
+// holds reports whether a worker is a full member of a run.
+func (s *State) holds(worker, run string) bool {
+	m := s.Member(worker)
+	return m != nil && m.Run == run && !m.Behind
+}
+
+// grant lays leases over those of the run's round, under a new epoch.
+func (s *State) grant(run *Run, grants []Lease, all bool) error {
+	r, grants := run.Round, slices.Clone(grants)
 	s.Epoch++
 	next := 0
 	for i := range grants {
@@ -66,8 +72,8 @@ func (s *State) grant(r *Round, grants []Lease, all bool) error {
 		if g.Lo < next || g.Hi <= g.Lo || g.Hi > r.Shards || all && g.Lo != next {
 			return reject("lease of shards [%d, %d): round of %d shards, %d is next", g.Lo, g.Hi, r.Shards, next)
 		}
-		if m := s.Member(g.Worker); m == nil || m.Behind {
-			return reject("lease of shards [%d, %d) to %s: not a full member", g.Lo, g.Hi, g.Worker)
+		if !s.holds(g.Worker, run.ID) {
+			return reject("lease of shards [%d, %d) to %s: not a full member of the run", g.Lo, g.Hi, g.Worker)
 		}
 		g.Epoch, g.At, next = s.Epoch, s.Now, g.Hi
 	}
@@ -135,7 +141,7 @@ func (s *State) cover(r *Run, k *Closing) error {
 	named := make([]bool, r.Round.Shards)
 	shards := 0
 	for _, cover := range k.Cover {
-		if m := s.Member(cover.Worker); m == nil || m.Behind {
+		if !s.holds(cover.Worker, r.ID) {
 			return reject("closing %d names %s: not a full member", k.Number, cover.Worker)
 		}
 		for _, span := range cover.Shards {
@@ -156,7 +162,7 @@ func (s *State) cover(r *Run, k *Closing) error {
 	}
 	next := int64(0)
 	for _, o := range k.Owners {
-		if m := s.Member(o.Worker); m == nil || m.Behind {
+		if !s.holds(o.Worker, r.ID) {
 			return reject("closing %d has the owner %s: not a full member", k.Number, o.Worker)
 		}
 		if o.Lo != next || o.Hi < o.Lo {
@@ -185,9 +191,9 @@ func (c *Abandon) apply(s *State) error {
 	return nil
 }
 
-// inFlight returns the active run, which must have that round in flight.
+// inFlight returns the run, which must have that round in flight.
 func (s *State) inFlight(what, run string, round int64) (*Run, error) {
-	r, err := s.active(what, run)
+	r, err := s.open(what, run)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Submit adds a run. It is rejected while another one is not over.
+// Submit adds a run. A key that was submitted before is rejected: whoever did not hear the answer asks for it.
 type Submit struct {
 	ID, Name, Identity string
 	Identify, Spec     []byte
@@ -13,38 +13,39 @@ type Submit struct {
 	Steps              int64
 	Settings           Settings
 	Secret             []byte // random, for the run's workers among themselves
+	File               []byte
+	Key                string
+	Priority           int
 }
 
 func (c *Submit) apply(s *State) error {
 	switch {
-	case s.Active() != nil:
-		return reject("submit %s: run %s is %s", c.ID, s.Active().ID, s.Active().State)
-	case slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.ID == c.ID }):
+	case s.Run(c.ID) != nil:
 		return reject("submit %s: there is a run of that id", c.ID)
+	case c.Key != "" && slices.ContainsFunc(s.Runs, func(r *Run) bool { return r.Key == c.Key }):
+		return reject("submit %s: its key %s was submitted before", c.ID, c.Key)
 	case c.ID == "" || c.Steps < 1:
 		return reject("submit %q: %d steps", c.ID, c.Steps)
 	}
 	s.Runs = append(s.Runs, &Run{
 		ID: c.ID, Name: c.Name, Identity: c.Identity, Identify: c.Identify, Spec: c.Spec, Store: c.Store, Data: c.Data,
 		Steps: c.Steps, Settings: c.Settings, Created: s.Now, State: Running, Resume: &Resume{}, SaveTried: -1,
-		Secret: c.Secret,
+		File: c.File, Key: c.Key, Priority: c.Priority, Secret: c.Secret,
 	})
-	for i := range s.Members {
-		s.Members[i].Behind, s.Members[i].Peer = true, ""
-	}
 	return nil
 }
 
-// Configure replaces the settings that may change, and the store. An evaluation in flight is given up, for its suite
+// Configure replaces the settings that may change, and the store. A File replaces the one that the run is hosted from. An evaluation in flight is given up, for its suite
 // may no longer be there; checkpoints move with a store that was moved.
 type Configure struct {
 	Run      string
 	Store    string
 	Settings Settings
+	File     []byte // nil = as it was
 }
 
 func (c *Configure) apply(s *State) error {
-	r, err := s.active("configure", c.Run)
+	r, err := s.open("configure", c.Run)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,9 @@ func (c *Configure) apply(s *State) error {
 	if r.Resume != nil {
 		r.Resume = &Resume{r.Resume.Step, moved(r.Resume.Path)}
 	}
-	r.Settings, r.Store = c.Settings, c.Store
+	if r.Settings, r.Store = c.Settings, c.Store; c.File != nil {
+		r.File = c.File
+	}
 	r.markBest()
 	return nil
 }
@@ -90,7 +93,7 @@ var moves = map[Lifecycle][]Lifecycle{
 }
 
 func (c *SetState) apply(s *State) error {
-	r, err := s.active("set state of", c.Run)
+	r, err := s.open("set state of", c.Run)
 	if err != nil {
 		return err
 	}
@@ -106,6 +109,21 @@ func (c *SetState) apply(s *State) error {
 	return nil
 }
 
+// Prioritize changes what a run may take from others.
+type Prioritize struct {
+	Run      string
+	Priority int
+}
+
+func (c *Prioritize) apply(s *State) error {
+	r, err := s.open("change the priority of", c.Run)
+	if err != nil {
+		return err
+	}
+	r.Priority = c.Priority
+	return nil
+}
+
 // Fix fixes what the first lease decides: the numerics id, and the digest and number of the initial parameters.
 type Fix struct {
 	Run        string
@@ -115,7 +133,7 @@ type Fix struct {
 }
 
 func (c *Fix) apply(s *State) error {
-	r, err := s.active("fix numerics of", c.Run)
+	r, err := s.open("fix numerics of", c.Run)
 	if err != nil {
 		return err
 	}
@@ -135,7 +153,7 @@ type Restart struct {
 }
 
 func (c *Restart) apply(s *State) error {
-	r, err := s.active("restart", c.Run)
+	r, err := s.open("restart", c.Run)
 	if err != nil {
 		return err
 	}
@@ -151,16 +169,18 @@ func (c *Restart) apply(s *State) error {
 	r.Cursor, r.Resume, r.Round, r.Save = c.Step, &Resume{c.Step, c.Path}, nil, nil
 	r.SaveTried = min(r.SaveTried, c.Step)
 	for i := range s.Members {
-		s.Members[i].Behind, s.Members[i].Peer = true, ""
+		if m := &s.Members[i]; m.Run == c.Run {
+			m.Behind, m.Peer = true, ""
+		}
 	}
 	return nil
 }
 
-// active returns the active run, which must have that id.
-func (s *State) active(what, id string) (*Run, error) {
-	r := s.Active()
-	if r == nil || r.ID != id {
-		return nil, reject("%s run %s: it is not active", what, id)
+// open returns the run of that id, which must not be over.
+func (s *State) open(what, id string) (*Run, error) {
+	r := s.Run(id)
+	if r == nil || r.State.Over() {
+		return nil, reject("%s run %s: there is none, or it is over", what, id)
 	}
 	return r, nil
 }

@@ -21,7 +21,7 @@ type State struct {
 	Epoch       int64    // newest membership or lease epoch given out
 	Members     []Member // in the order that they joined
 	Quarantined []string // names of workers whose digests were the odd ones out
-	Runs        []*Run   // in the order of submission; at most the last one is not over
+	Runs        []*Run   // in the order of submission; several may be working
 
 	Admissions []Admission // keys of workers that may join, in the order that they came
 	Holders    []Holder    // whose worker ids are
@@ -39,6 +39,8 @@ type Member struct {
 	Joined     time.Time
 	Behind     bool   // holds no leases: its parameters are not yet the committed ones
 	Peer       string // from whom it copies; "" = it loads or waits
+	Labels     []string
+	Run        string // that it is assigned to; Behind and Peer are of that run. "" = none yet. See Idle
 }
 
 // Lifecycle is the state of a run.
@@ -68,8 +70,11 @@ type Settings struct {
 	EvaluateEvery   int64  // steps; 0 = only at the end
 	EvaluateStart   bool   // also before step 0
 	Suites          []string
-	Mixed           bool    // several numerics ids allowed
-	Audit           float64 // share of the shards whose gradients two workers compute and compare
+	Mixed           bool     // several numerics ids allowed
+	Audit           float64  // share of the shards whose gradients two workers compute and compare
+	Labels          []string // that a worker must have, all of them
+	WorkersMin      int      // the run works only while it has as many; 0 = 1
+	WorkersMax      int      // 0 = all that match
 }
 
 // Run is one training run.
@@ -108,7 +113,10 @@ type Run struct {
 	Evaluations []Evaluation
 	Rewinds     []Rewound // steps that were taken back
 
-	Secret []byte // with which its workers show each other that they are; never shown, never logged
+	Secret   []byte // with which its workers show each other that they are; never shown, never logged
+	File     []byte // the run file that any coordinator hosts it from; nil = the one that a coordinator was started with
+	Key      string // of the submission
+	Priority int    // the higher first
 }
 
 // Resume is a place to load parameters from.
@@ -148,10 +156,12 @@ type Evaluation struct {
 	At      time.Time
 }
 
-// Active returns the newest run unless it is over; nil = none.
-func (s *State) Active() *Run {
-	if n := len(s.Runs); n > 0 && !s.Runs[n-1].State.Over() {
-		return s.Runs[n-1]
+// Run returns the run of that id; nil = none.
+func (s *State) Run(id string) *Run {
+	for _, r := range s.Runs {
+		if r.ID == id {
+			return r
+		}
 	}
 	return nil
 }
@@ -166,15 +176,33 @@ func (s *State) Member(worker string) *Member {
 	return nil
 }
 
-// Full returns the members that hold the committed parameters, in the order that they joined.
-func (s *State) Full() []string {
+// Of returns the members that are assigned to a run, in the order that they joined.
+func (s *State) Of(run string) []Member {
+	var of []Member
+	for _, m := range s.Members {
+		if m.Run == run {
+			of = append(of, m)
+		}
+	}
+	return of
+}
+
+// Full returns the members of a run that hold its committed parameters, in the order that they joined.
+func (s *State) Full(run string) []string {
 	var full []string
 	for i := range s.Members {
-		if !s.Members[i].Behind {
-			full = append(full, s.Members[i].Worker)
+		if m := &s.Members[i]; m.Run == run && !m.Behind {
+			full = append(full, m.Worker)
 		}
 	}
 	return full
+}
+
+// Idle reports whether a member has nothing to do: it has no run, or one that is not working. Of such a run it keeps
+// what it has, in case the run goes on, until another one wants it.
+func (s *State) Idle(m *Member) bool {
+	r := s.Run(m.Run)
+	return r == nil || !r.State.Working()
 }
 
 // Clone returns a copy that may be changed: all that changes in place is copied, the rest is shared.
@@ -184,8 +212,10 @@ func (s *State) Clone() *State {
 	c.Members = slices.Clone(s.Members)
 	c.Quarantined = slices.Clip(s.Quarantined)
 	c.Runs = slices.Clone(s.Runs)
-	if n := len(c.Runs); n > 0 { // only the newest run can change
-		c.Runs[n-1] = c.Runs[n-1].clone()
+	for i, r := range c.Runs {
+		if !r.State.Over() { // one that is over never changes again
+			c.Runs[i] = r.clone()
+		}
 	}
 	return &c
 }

@@ -6,11 +6,10 @@ import (
 
 // command checks one applied command.
 func (p *Prover) command(c fsm.Command, before, after *fsm.State, entry uint64) error {
+	if id, ok := fsm.Submitted(c); ok && id == p.run {
+		return p.begin(find(after, p.run), entry)
+	}
 	switch c := c.(type) {
-	case *fsm.Submit:
-		if c.ID == p.run {
-			return p.begin(find(after, p.run), entry)
-		}
 	case *fsm.Open:
 		if c.Run == p.run && c.Kind == fsm.Train {
 			return p.open(c, entry)

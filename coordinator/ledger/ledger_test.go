@@ -86,7 +86,7 @@ func (b *book) write(commands ...fsm.Command) {
 func start(t testing.TB, set *data.Set) *book {
 	b := &book{t: t, set: set, machine: fsm.NewMachine()}
 	b.write(&fsm.Submit{ID: "r", Name: "run", Identity: "id", Data: set.Digest(), Steps: steps})
-	b.write(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"})
+	b.write(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"}, &fsm.Assign{Worker: "a", Run: "r"}, &fsm.Assign{Worker: "b", Run: "r"})
 	b.write(&fsm.Promote{Worker: "a"}, &fsm.Promote{Worker: "b"}, &fsm.Fix{Run: "r", Numerics: "n", Parameters: "p0", Size: 10})
 	return b
 }
@@ -256,7 +256,7 @@ func TestViolations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := &book{t: t, set: set, machine: fsm.NewMachine(), change: c.change}
 			b.write(&fsm.Submit{ID: "r", Name: "run", Identity: "id", Data: set.Digest(), Steps: steps})
-			b.write(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"})
+			b.write(&fsm.Join{Worker: "a", Name: "a"}, &fsm.Join{Worker: "b", Name: "b"}, &fsm.Assign{Worker: "a", Run: "r"}, &fsm.Assign{Worker: "b", Run: "r"})
 			b.write(&fsm.Promote{Worker: "a"}, &fsm.Promote{Worker: "b"}, &fsm.Fix{Run: "r", Numerics: "n", Parameters: "p0", Size: 10})
 			for s := range int64(8) {
 				b.step(s)

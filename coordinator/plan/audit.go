@@ -42,9 +42,10 @@ func drawn(run string, step int64, shard int) float64 {
 
 // Audits lists the second computations that the round in flight waits for.
 func Audits(s *fsm.State, r *fsm.Run, seen *Seen) []Audit {
+	known := seen.of(r.ID)
 	var out []Audit
 	for _, shard := range Audited(r) {
-		v := poll(s, r, seen, int(shard))
+		v := poll(s, r, known, int(shard))
 		if auditor := v.next(s, r, seen); auditor != "" {
 			out = append(out, Audit{int(shard), auditor})
 		}
@@ -54,10 +55,9 @@ func Audits(s *fsm.State, r *fsm.Run, seen *Seen) []Audit {
 
 // Check takes a worker's digest of a shard that it was asked to compute again, and reports whether it is of the round
 // and attempt in flight.
-func (v *Seen) Check(s *fsm.State, round int64, attempt int32, shard int, worker, digest string) bool {
-	run := s.Active()
+func (v *RunSeen) Check(s *fsm.State, run *fsm.Run, round int64, attempt int32, shard int, worker, digest string) bool {
 	m := s.Member(worker)
-	if run == nil || run.Round == nil || run.Round.Number != round || v.Round != round || run.Round.Attempt != attempt || v.Attempt != attempt || m == nil || m.Behind || digest == "" {
+	if m == nil || m.Run != run.ID || run.Round == nil || run.Round.Number != round || v.Round != round || run.Round.Attempt != attempt || v.Attempt != attempt || m.Behind || digest == "" {
 		return false
 	}
 	if v.Checks == nil {
@@ -78,14 +78,14 @@ type votes struct {
 
 // poll collects what is known of a shard. Without a report that counts, or one without a digest (of a worker that does
 // not know audits), there is nothing to compare.
-func poll(s *fsm.State, r *fsm.Run, seen *Seen, shard int) votes {
+func poll(s *fsm.State, r *fsm.Run, seen *RunSeen, shard int) votes {
 	v := votes{shard: shard}
 	rep := seen.backward(r.Round, shard)
 	if rep == nil || rep.Digest == "" {
 		return v
 	}
 	m := s.Member(rep.Worker)
-	if m == nil || m.Behind {
+	if m == nil || m.Behind || m.Run != r.ID {
 		return v
 	}
 	v.report = rep
@@ -121,7 +121,7 @@ func (v votes) next(s *fsm.State, r *fsm.Run, seen *Seen) string {
 		return ""
 	}
 	var free []string
-	for _, w := range s.Full() {
+	for _, w := range s.Full(r.ID) {
 		m, known := s.Member(w), seen.Workers[w]
 		if slices.ContainsFunc(v.all, func(c Check) bool { return c.Worker == w }) || known == nil || known.Leaving != "" || !known.Lost.IsZero() {
 			continue
@@ -148,7 +148,7 @@ func (p *planner) audit() bool {
 		}
 		right := v.agreed()
 		if right == "" {
-			if v.next(p.s, r, p.v) != "" {
+			if v.next(p.s, r, p.seen) != "" {
 				wait = true
 			} else if len(v.all) > 1 {
 				p.settle(fsm.Paused, "step %d, shard %d: workers computed different gradients, and there is no further worker to tell which is right: %s; resume executes it again from the newest checkpoint",

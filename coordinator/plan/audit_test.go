@@ -17,7 +17,7 @@ func audited(t *testing.T, workers int, settings fsm.Settings) *sim {
 		s.join()
 	}
 	s.until(func(r *fsm.Run) bool {
-		return r.Round != nil && r.Round.Kind == fsm.Train && len(s.state().Full()) == workers && r.Round.Closing == nil && len(leased(r)) == workers
+		return r.Round != nil && r.Round.Kind == fsm.Train && len(s.state().Full("r")) == workers && r.Round.Closing == nil && len(leased(r)) == workers
 	})
 	s.queue = nil
 	s.reportAll()
@@ -37,8 +37,8 @@ func (s *sim) reportAll() {
 	s.turn()
 	for shard := range shards {
 		lease, _ := r.Holder(shard)
-		s.seen.Accept(s.state(), r.Number, 0, plan.Embed, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch})
-		s.seen.Accept(s.state(), r.Number, r.Attempt, plan.Backward, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Maxima: []float32{1}, Digest: fmt.Sprint("d", shard)})
+		s.of().Accept(s.state(), s.run(), r.Number, 0, plan.Embed, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch})
+		s.of().Accept(s.state(), s.run(), r.Number, r.Attempt, plan.Backward, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Maxima: []float32{1}, Digest: fmt.Sprint("d", shard)})
 	}
 }
 
@@ -49,7 +49,7 @@ func (s *sim) answer(digest func(a plan.Audit) string) (asked int) {
 		if lease, _ := r.Round.Holder(a.Shard); lease.Worker == a.Worker {
 			s.t.Errorf("shard %d is to be audited by %s, in whose sum it is", a.Shard, a.Worker)
 		}
-		if !s.seen.Check(s.state(), r.Round.Number, r.Round.Attempt, a.Shard, a.Worker, digest(a)) {
+		if !s.of().Check(s.state(), r, r.Round.Number, r.Round.Attempt, a.Shard, a.Worker, digest(a)) {
 			s.t.Errorf("the answer of %s about shard %d is refused", a.Worker, a.Shard)
 		}
 		asked++
@@ -124,8 +124,8 @@ func TestAuditOfTwoPauses(t *testing.T) {
 		return right(a)
 	})
 	s.think()
-	if r := s.run(); r.State != fsm.Paused || !strings.Contains(r.Reason, "shard 5") || len(s.state().Full()) != 0 {
-		t.Errorf("run is %s: %q, full members %v; want paused, naming the shard, and nobody trusted", r.State, r.Reason, s.state().Full())
+	if r := s.run(); r.State != fsm.Paused || !strings.Contains(r.Reason, "shard 5") || len(s.state().Full("r")) != 0 {
+		t.Errorf("run is %s: %q, full members %v; want paused, naming the shard, and nobody trusted", r.State, r.Reason, s.state().Full("r"))
 	}
 }
 
@@ -184,14 +184,15 @@ func TestOtherWeightsAreRefused(t *testing.T) {
 	s := newSim(t, 10, fsm.Settings{})
 	s.join()
 	s.join()
-	s.until(func(r *fsm.Run) bool { return r.Committed() == 2 && len(s.state().Full()) == 2 })
+	s.until(func(r *fsm.Run) bool { return r.Committed() == 2 && len(s.state().Full("r")) == 2 })
 	for _, m := range s.state().Members {
 		s.seen.Workers[m.Worker].Frozen = "same"
 	}
 	s.join()
 	w := s.state().Members[2].Worker
+	s.propose(&fsm.Assign{Worker: w, Run: "r"})
 	v := s.seen.Workers[w]
-	v.Frozen, v.State, v.Parameters, v.Size = "else", s.run().Cursor, s.run().Parameters(), 100
+	v.Run, v.Frozen, v.State, v.Parameters, v.Size = "r", "else", s.run().Cursor, s.run().Parameters(), 100
 	commands, err := plan.Plan(s.state(), s.seen, s.now)
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,12 @@ func (p *planner) between() {
 		return
 	}
 	if p.everybodyLeaves() {
+		p.release()
 		return // with a checkpoint, if save asked for one: the next worker goes on there
+	}
+	p.release()
+	if len(p.s.Full(p.at)) < r.Settings.WorkersMin {
+		return // it waits for more; others may take these
 	}
 	shape, known := p.v.Shapes[next]
 	workers := p.assignable()
@@ -134,13 +139,13 @@ func (p *planner) save() {
 	every := r.Settings.CheckpointEvery
 	due := every > 0 && r.Cursor/every*every > max(r.SaveTried, 0)
 	best := p.best()
-	if _, more := Next(r); !more && (r.SaveTried < r.Cursor || r.SaveLosses < saveRetries && p.now.Sub(r.SaveLostAt) >= p.v.Timers.Failure) {
+	if _, more := Next(r); !more && (r.SaveTried < r.Cursor || r.SaveLosses < saveRetries && p.now.Sub(r.SaveLostAt) >= p.seen.Timers.Failure) {
 		due = true
 	}
 	if p.everybodyLeaves() && r.SaveTried < r.Cursor {
 		due = true
 	}
-	if pause := p.v.Timers.Failure << min(r.SaveLosses, 6); r.SaveLosses > 0 && r.SaveTried < r.Cursor && p.now.Sub(r.SaveLostAt) >= pause {
+	if pause := p.seen.Timers.Failure << min(r.SaveLosses, 6); r.SaveLosses > 0 && r.SaveTried < r.Cursor && p.now.Sub(r.SaveLostAt) >= pause {
 		due = true // a store that was away may be back; each loss doubles the pause
 	}
 	if !due && !best {
@@ -152,6 +157,12 @@ func (p *planner) save() {
 		standby = workers[1]
 	}
 	p.do(&fsm.SaveAt{Run: r.ID, Step: r.Cursor, Worker: workers[0], Standby: standby, Best: best})
+}
+
+// of reports whether a worker is a member of the run.
+func (p *planner) of(worker string) bool {
+	m := p.s.Member(worker)
+	return m != nil && m.Run == p.at
 }
 
 // best reports whether the step's evaluation is complete and beats every checkpoint's.
@@ -185,8 +196,8 @@ func (p *planner) saving() {
 		return
 	}
 	switch {
-	case p.s.Member(save.Worker) != nil:
-	case save.Standby != "" && p.s.Member(save.Standby) != nil:
+	case p.of(save.Worker):
+	case save.Standby != "" && p.of(save.Standby):
 		p.do(&fsm.SaveAt{Run: r.ID, Step: save.Step, Worker: save.Standby})
 	default:
 		p.do(&fsm.SaveLost{Run: r.ID, Step: save.Step, Reason: "the writer and its standby were lost"})

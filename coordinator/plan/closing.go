@@ -73,7 +73,7 @@ func (p *planner) close(finished []string) {
 			k.Loss += rep.Loss
 			k.Tokens += int64(rep.Tokens)
 		}
-		for _, w := range p.s.Full() {
+		for _, w := range p.s.Full(p.at) {
 			mine := ranges(r.Round.Shards, func(shard int) bool { return p.counted(shard).Worker == w })
 			if len(mine) > 0 {
 				k.Cover = append(k.Cover, fsm.Cover{Worker: w, Shards: mine})
@@ -82,7 +82,7 @@ func (p *planner) close(finished []string) {
 	}
 	owners := finished
 	if len(owners) == 0 {
-		owners = p.s.Full()
+		owners = p.s.Full(p.at)
 	}
 	for i, w := range owners {
 		n := int64(len(owners))

@@ -35,8 +35,8 @@ func TestGraceAfterTheLastLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.propose(commands...)
-	if r := s.run(); len(s.state().Full()) != 0 || r.Cursor != 3 {
-		t.Errorf("at step %d with full members %v, want step 3 and none", r.Cursor, s.state().Full())
+	if r := s.run(); len(s.state().Full("r")) != 0 || r.Cursor != 3 {
+		t.Errorf("at step %d with full members %v, want step 3 and none", r.Cursor, s.state().Full("r"))
 	}
 }
 
@@ -69,7 +69,7 @@ func TestNonFiniteEvaluationFails(t *testing.T) {
 	w := s.join()
 	s.until(func(r *fsm.Run) bool { return r.Round != nil && r.Round.Kind == fsm.Evaluate })
 	lease, _ := s.run().Round.Holder(3)
-	s.seen.Accept(s.state(), s.run().Round.Number, 0, plan.Embed, 3, &plan.Report{Worker: w.id, Epoch: lease.Epoch, NonFinite: true, Rows: "row 7"})
+	s.of().Accept(s.state(), s.run(), s.run().Round.Number, 0, plan.Embed, 3, &plan.Report{Worker: w.id, Epoch: lease.Epoch, NonFinite: true, Rows: "row 7"})
 	s.think()
 	if r := s.run(); r.State != fsm.Failed || !strings.Contains(r.Reason, "evaluation of dev after 0 steps: shard 3 of 7 (row 7)") {
 		t.Errorf("run is %s: %q, want failed, naming the suite, the shard and the rows", r.State, r.Reason)
@@ -84,7 +84,7 @@ func TestNonFiniteAfterAReport(t *testing.T) {
 	lease, _ := s.run().Round.Holder(0)
 	for _, bad := range []bool{false, true} {
 		rep := &plan.Report{Worker: w.id, Epoch: lease.Epoch, NonFinite: bad}
-		if !s.seen.Accept(s.state(), s.run().Round.Number, 0, plan.Backward, 0, rep) {
+		if !s.of().Accept(s.state(), s.run(), s.run().Round.Number, 0, plan.Backward, 0, rep) {
 			t.Errorf("report, not finite: %v, is refused", bad)
 		}
 	}
@@ -100,7 +100,9 @@ func TestOverflowAfterABrokenClosing(t *testing.T) {
 	s := newSim(t, 5, fsm.Settings{})
 	s.join()
 	s.join()
-	s.until(func(r *fsm.Run) bool { return len(s.state().Full()) == 2 && r.Round != nil && r.Round.Closing != nil })
+	s.until(func(r *fsm.Run) bool {
+		return len(s.state().Full("r")) == 2 && r.Round != nil && r.Round.Closing != nil
+	})
 	round := s.run().Round.Number
 	lost := s.run().Round.Closing.Cover[0].Worker
 	s.propose(&fsm.Expire{Worker: lost, Reason: "test"})
@@ -111,7 +113,7 @@ func TestOverflowAfterABrokenClosing(t *testing.T) {
 	}
 	for shard := range shards {
 		lease, _ := r.Round.Holder(shard)
-		s.seen.Accept(s.state(), round, r.Round.Attempt, plan.Backward, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Maxima: []float32{9, 9}, Overflow: true})
+		s.of().Accept(s.state(), s.run(), round, r.Round.Attempt, plan.Backward, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Maxima: []float32{9, 9}, Overflow: true})
 	}
 	s.think()
 	if k := s.run().Round.Closing; k.Withdrawn || k.Number != 2 {

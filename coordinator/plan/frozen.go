@@ -10,13 +10,10 @@ import (
 // in steps that are committed: those are taken back, by name, and executed again from the newest checkpoint before.
 func (p *planner) frozen() {
 	r := p.run()
-	if r == nil {
-		return
-	}
 	sound, why := int64(-1), ""
-	for _, m := range p.s.Members {
-		w := p.v.Workers[m.Worker]
-		if w == nil || w.Spoiled == "" {
+	for _, m := range p.s.Of(p.at) {
+		w := p.seen.Workers[m.Worker]
+		if w == nil || w.Run != p.at || w.Spoiled == "" {
 			continue
 		}
 		if w.State >= 0 && w.Checked >= 0 && (sound < 0 || w.Checked < sound) {
@@ -48,8 +45,8 @@ func (p *planner) unlike(m *fsm.Member, w *Worker) string {
 		return ""
 	}
 	counts, most := map[string]int{}, ""
-	for _, name := range p.s.Full() {
-		o := p.v.Workers[name]
+	for _, name := range p.s.Full(p.at) {
+		o := p.seen.Workers[name]
 		if o == nil || o.Frozen == "" || p.s.Member(name).Numerics != m.Numerics {
 			continue
 		}
@@ -65,8 +62,8 @@ func (p *planner) unlike(m *fsm.Member, w *Worker) string {
 
 // unchecked reports whether some full member has not yet hashed its frozen weights after the run's last step.
 func (p *planner) unchecked() bool {
-	for _, name := range p.s.Full() {
-		if w := p.v.Workers[name]; w != nil && w.Frozen != "" && w.Checked < p.run().Cursor && w.Leaving == "" {
+	for _, name := range p.s.Full(p.at) {
+		if w := p.seen.Workers[name]; w != nil && w.Frozen != "" && w.Checked < p.run().Cursor && w.Leaving == "" {
 			return true
 		}
 	}

@@ -25,7 +25,7 @@ func (p *planner) speeds(workers []string) []float64 {
 	sum, n := 0.0, 0
 	speeds := make([]float64, len(workers))
 	for i, name := range workers {
-		if w := p.v.Workers[name]; w != nil && w.Speed > 0 {
+		if w := p.seen.Workers[name]; w != nil && w.Speed > 0 {
 			speeds[i] = w.Speed
 			sum += w.Speed
 			n++
@@ -136,16 +136,16 @@ func (p *planner) steal() {
 		}
 	}
 	measured := false
-	if w := p.v.Workers[victim]; w != nil {
+	if w := p.seen.Workers[victim]; w != nil {
 		if measured = w.Speed > 0; w.Active.After(since) {
 			since = w.Active
 		}
 	}
 	late := p.now.Sub(since)
 	switch {
-	case len(mine) > 1 && (measured && longest >= p.v.Timers.Steal || !measured && newcomer):
+	case len(mine) > 1 && (measured && longest >= p.seen.Timers.Steal || !measured && newcomer):
 		mine = mine[(len(mine)+1)/2:]
-	case late >= p.v.Timers.Late+3*longest/time.Duration(len(mine)) && measured, late >= 5*p.v.Timers.Late && !measured:
+	case late >= p.seen.Timers.Late+3*longest/time.Duration(len(mine)) && measured, late >= 5*p.seen.Timers.Late && !measured:
 		// Nothing came from it for too long: all that it holds.
 	default:
 		return

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
@@ -24,20 +25,20 @@ func (p *planner) members() {
 
 // expired returns why a member is to be expired; "" = it is not.
 func (p *planner) expired(m *fsm.Member) string {
-	w, r := p.v.Workers[m.Worker], p.run()
+	w, r := p.seen.Workers[m.Worker], p.s.Run(m.Run)
 	if w == nil {
 		switch {
-		case p.v.Alone:
+		case p.seen.Alone:
 			return "its process ended"
-		case p.now.Sub(p.v.Since) >= p.v.Timers.Silence:
-			return fmt.Sprintf("not heard since the leader began %v ago", p.v.Timers.Silence)
+		case p.now.Sub(p.seen.Since) >= p.seen.Timers.Silence:
+			return fmt.Sprintf("not heard since the leader began %v ago", p.seen.Timers.Silence)
 		}
 		return ""
 	}
 	switch silent := p.now.Sub(w.Heard); {
-	case !w.Lost.IsZero() && p.now.Sub(w.Lost) >= p.v.Timers.Blip:
+	case !w.Lost.IsZero() && p.now.Sub(w.Lost) >= p.seen.Timers.Blip:
 		return "connection lost: " + w.LostReason
-	case silent >= p.v.Timers.Silence:
+	case silent >= p.seen.Timers.Silence:
 		return fmt.Sprintf("silent for %v", silent.Round(time.Millisecond))
 	case r != nil && r.Numerics != "" && m.Numerics != r.Numerics && !r.Settings.Mixed:
 		return fmt.Sprintf("numerics %s, the run's are %s (cluster.mixed allows both)", m.Numerics, r.Numerics)
@@ -47,21 +48,24 @@ func (p *planner) expired(m *fsm.Member) string {
 	return ""
 }
 
-// free reports whether nothing waits for a member that drains.
+// free reports whether nothing waits for a member that drains, or that another run wants.
 func (p *planner) free(m *fsm.Member) bool {
-	r := p.run()
-	if r == nil || !r.State.Working() || m.Behind {
+	r := p.s.Run(m.Run)
+	switch {
+	case r == nil || r.State.Over():
 		return true
-	}
-	if r.Save != nil && r.Save.Worker == m.Worker {
+	case r.Save != nil && r.Save.Worker == m.Worker:
 		return false
-	}
-	if r.Round == nil {
+	case !r.State.Working() || m.Behind || r.Round == nil:
 		return true
 	}
+	v := p.seen.of(r.ID)
 	for _, l := range r.Round.Leases {
-		if l.Worker == m.Worker {
-			return false
+		for shard := l.Lo; l.Worker == m.Worker && shard < l.Hi; shard++ {
+			// A sum goes with its worker; embeddings have gone to everybody.
+			if r.Round.Kind == fsm.Train || v.embedded(r.Round, shard) == nil {
+				return false
+			}
 		}
 	}
 	return r.Round.Scorer != m.Worker && (r.Round.Closing == nil || r.Round.Closing.Withdrawn || !r.Round.Closing.Named(m.Worker))
@@ -71,13 +75,13 @@ func (p *planner) free(m *fsm.Member) bool {
 // fixes what the initial ones are. While a closing is in flight nobody is added, for the commit would wait for them.
 func (p *planner) promote() {
 	r := p.run()
-	if r.Round != nil && r.Round.Closing != nil && !r.Round.Closing.Withdrawn && len(p.s.Full()) > 0 {
+	if r.Round != nil && r.Round.Closing != nil && !r.Round.Closing.Withdrawn && len(p.s.Full(p.at)) > 0 {
 		return
 	}
-	for _, m := range p.s.Members {
-		w := p.v.Workers[m.Worker]
+	for _, m := range p.s.Of(p.at) {
+		w := p.seen.Workers[m.Worker]
 		r = p.run()
-		if !m.Behind || w == nil || w.Leaving != "" || !w.Lost.IsZero() || w.State != r.Cursor || w.Parameters == "" {
+		if !m.Behind || w == nil || w.Run != p.at || w.Leaving != "" || !w.Lost.IsZero() || w.State != r.Cursor || w.Parameters == "" {
 			continue
 		}
 		if want := r.Parameters(); want != "" && w.Parameters != want {
@@ -103,12 +107,13 @@ func (p *planner) promote() {
 // follow gives every member that is behind a peer to copy from: the full one with the fewest followers.
 func (p *planner) follow() {
 	followers := map[string]int{}
-	for _, m := range p.s.Members {
+	of := p.s.Of(p.at)
+	for _, m := range of {
 		if m.Behind && m.Peer != "" {
 			followers[m.Peer]++
 		}
 	}
-	for _, m := range p.s.Members {
+	for _, m := range of {
 		if !m.Behind || m.Peer != "" && p.full(m.Peer) {
 			continue
 		}
@@ -124,10 +129,20 @@ func (p *planner) follow() {
 	}
 }
 
+// told reports whether the run has members and all of them have said what they have of it: one that worked on it before
+// may hold its newest parameters. One that says nothing is expired soon.
+func (p *planner) told() bool {
+	of := p.s.Of(p.at)
+	return len(of) > 0 && !slices.ContainsFunc(of, func(m fsm.Member) bool {
+		w := p.seen.Workers[m.Worker]
+		return w == nil || w.Run != p.at
+	})
+}
+
 // recover finds a place to go on from when no live member holds the newest parameters: the newest checkpoint that
 // verifies, or the initial parameters.
 func (p *planner) recover() {
-	if p.now.Before(p.v.Wait) {
+	if p.now.Before(p.v.Wait) || !p.told() {
 		return
 	}
 	for r := p.run(); ; r = p.run() {
@@ -161,8 +176,8 @@ func Candidate(r *fsm.Run) *fsm.Manifest {
 
 // MayLoad reports whether members without a peer should load the run's Resume now: it is of the step that the fleet
 // is at, and known to be good.
-func MayLoad(s *fsm.State, r *fsm.Run, seen *Seen) bool {
-	if len(s.Full()) > 0 || r.Resume == nil || r.Resume.Step != r.Cursor {
+func MayLoad(s *fsm.State, r *fsm.Run, seen *RunSeen) bool {
+	if len(s.Full(r.ID)) > 0 || r.Resume == nil || r.Resume.Step != r.Cursor {
 		return false
 	}
 	wrong, known := seen.Verified[r.Resume.Path]

@@ -111,10 +111,10 @@ func TestTwoDisagree(t *testing.T) {
 	s.join()
 	s.join().wrong = true
 	// Without both from the start one of them may commit alone, rightly.
-	for i := 0; len(s.state().Full()) < 2 && i < 100; i++ {
+	for i := 0; len(s.state().Full("r")) < 2 && i < 100; i++ {
 		for _, w := range s.workers {
-			w.state, w.params = 0, "initial"
-			s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100}
+			w.state, w.params = 0, "initial r"
+			s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Run: "r", Parameters: "initial r", Size: 100}
 		}
 		s.think()
 	}
@@ -141,7 +141,7 @@ func TestNonFiniteFails(t *testing.T) {
 		s.think()
 	}
 	lease, _ := s.run().Round.Holder(3)
-	s.seen.Accept(s.state(), s.run().Round.Number, 0, plan.Backward, 3, &plan.Report{Worker: s.workers[0].id, Epoch: lease.Epoch, NonFinite: true, Rows: "source 0, rows 5 and 9"})
+	s.of().Accept(s.state(), s.run(), s.run().Round.Number, 0, plan.Backward, 3, &plan.Report{Worker: s.workers[0].id, Epoch: lease.Epoch, NonFinite: true, Rows: "source 0, rows 5 and 9"})
 	s.think()
 	r := s.run()
 	if r.State != fsm.Failed || !strings.Contains(r.Reason, "step 1: shard 3 of 7 (source 0, rows 5 and 9)") {
@@ -166,13 +166,13 @@ func TestTotalLossSkipsADamagedCheckpoint(t *testing.T) {
 	s.workers = nil
 	s.queue = nil
 	s.lead(s.seen.Timers, true)
-	s.seen.Verified[newest.Path] = "model.safetensors: checksum differs"
+	s.of().Verified[newest.Path] = "model.safetensors: checksum differs"
+	s.act(s.join()) // nobody holds anything newer
 	s.think()
 	r := s.run()
 	if r.Manifest(step) != nil || r.Cursor != step-2 || r.Resume.Step != step-2 {
 		t.Fatalf("at step %d, resume %+v, checkpoint of step %d still there: %v; want step %d", r.Cursor, r.Resume, step, r.Manifest(step) != nil, step-2)
 	}
-	s.join()
 	s.finish(0)
 	s.checkLedger()
 }
@@ -181,10 +181,10 @@ func TestSpeedDecidesLeases(t *testing.T) {
 	s := newSim(t, 1, fsm.Settings{})
 	a, b := s.join(), s.join()
 	for _, w := range s.workers {
-		w.state, w.params = 0, "initial"
+		w.state, w.params = 0, "initial r"
 	}
-	s.seen.Workers[a.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 300}
-	s.seen.Workers[b.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 100}
+	s.seen.Workers[a.id] = &plan.Worker{Heard: s.now, Run: "r", Parameters: "initial r", Size: 100, Speed: 300}
+	s.seen.Workers[b.id] = &plan.Worker{Heard: s.now, Run: "r", Parameters: "initial r", Size: 100, Speed: 100}
 	s.think()
 	tokens := map[string]int32{}
 	for _, l := range s.run().Round.Leases {
@@ -201,8 +201,8 @@ func TestStragglerLosesItsShards(t *testing.T) {
 	s := newSim(t, 1, fsm.Settings{})
 	a, b := s.join(), s.join()
 	for _, w := range s.workers {
-		w.state, w.params = 0, "initial"
-		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100, Speed: 1000}
+		w.state, w.params = 0, "initial r"
+		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Run: "r", Parameters: "initial r", Size: 100, Speed: 1000}
 	}
 	s.think()
 	for range 3 * shards { // a embeds all of its shards, b beats and computes nothing
@@ -236,8 +236,8 @@ func TestNewcomerSharesTheRound(t *testing.T) {
 	s := newSim(t, 1, fsm.Settings{})
 	a, b := s.join(), s.join()
 	for i, w := range s.workers {
-		w.state, w.params = 0, "initial"
-		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Parameters: "initial", Size: 100}
+		w.state, w.params = 0, "initial r"
+		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, Run: "r", Parameters: "initial r", Size: 100}
 		s.think()
 		held := map[string]int{}
 		for _, l := range s.run().Round.Leases {
@@ -255,7 +255,7 @@ func TestFailedSaveIsTriedAgain(t *testing.T) {
 	failed := false
 	for i := 0; s.run() != nil && i < 200_000; i++ {
 		if r := s.run(); r.Save != nil && r.Save.Step == 3 {
-			s.seen.Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "no space left on device"}
+			s.of().Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "no space left on device"}
 			failed = true
 		} else {
 			s.act(w)
@@ -279,7 +279,7 @@ func TestStoreComesBack(t *testing.T) {
 	for i := 0; s.run() != nil && i < 200_000; i++ {
 		r := s.run()
 		if r.Save != nil && r.Save.Step == 3 {
-			s.seen.Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "connection refused"}
+			s.of().Saved = &plan.Saved{Step: 3, Worker: w.id, Err: "connection refused"}
 		} else {
 			s.act(w)
 		}

@@ -10,12 +10,20 @@ import (
 type Seen struct {
 	Timers Timers
 	Since  time.Time // when this leader's term began
-	// Wait is until when holders of the newest parameters may still turn up: after a leader change, or after all of
-	// them were lost.
-	Wait time.Time
 	// Alone: every member of the log that was not heard in this life is dead.
 	Alone   bool
 	Workers map[string]*Worker
+	Runs    map[string]*RunSeen
+}
+
+// RunSeen is what is known of one run.
+type RunSeen struct {
+	// Ready: its data, suites and store are open here. A run that is not ready gets no workers, and its own wait.
+	Ready   bool
+	Kernels string // that the run asks of processors while its numerics are not fixed; "" = any
+	// Wait is until when holders of the newest parameters may still turn up: after a leader change, or after all of
+	// them were lost.
+	Wait time.Time
 
 	// What was accepted for the round in flight. Plan takes it for empty when Round or Attempt are not the state's.
 	Round    int64
@@ -31,12 +39,37 @@ type Seen struct {
 	Verified map[string]string // by checkpoint path: "" = good, else what is wrong
 }
 
+// nothing is what is known of a run that nothing is known of.
+var nothing = &RunSeen{}
+
+// Run returns what is known of a run, to be added to.
+func (v *Seen) Run(id string) *RunSeen {
+	r := v.Runs[id]
+	if r == nil {
+		if v.Runs == nil {
+			v.Runs = map[string]*RunSeen{}
+		}
+		r = &RunSeen{Shapes: map[Work]Shape{}, Verified: map[string]string{}}
+		v.Runs[id] = r
+	}
+	return r
+}
+
+// of returns what is known of a run, to be read.
+func (v *Seen) of(id string) *RunSeen {
+	if r := v.Runs[id]; r != nil {
+		return r
+	}
+	return nothing
+}
+
 // Worker is what was heard of a member.
 type Worker struct {
 	Heard      time.Time
 	Lost       time.Time // when its connection went; zero = it is up
 	LostReason string
 	Leaving    string // why it drains; "" = it stays
+	Run        string // that State, Parameters, Size and Speed are of: the one that its newest beat was about
 	State      int64  // steps applied to its parameters; -1 = none
 	Parameters string // their digest
 	Size       int64
@@ -105,21 +138,21 @@ const (
 )
 
 // fits returns what was seen of the round in flight, or nothing when it is of another.
-func (v *Seen) embedded(r *fsm.Round, shard int) *Report {
+func (v *RunSeen) embedded(r *fsm.Round, shard int) *Report {
 	if v.Round != r.Number || shard >= len(v.Embedded) {
 		return nil
 	}
 	return v.Embedded[shard]
 }
 
-func (v *Seen) backward(r *fsm.Round, shard int) *Report {
+func (v *RunSeen) backward(r *fsm.Round, shard int) *Report {
 	if v.Round != r.Number || v.Attempt != r.Attempt || shard >= len(v.Backward) {
 		return nil
 	}
 	return v.Backward[shard]
 }
 
-func (v *Seen) applied(r *fsm.Round, worker string) (Applied, bool) {
+func (v *RunSeen) applied(r *fsm.Round, worker string) (Applied, bool) {
 	if v.Round != r.Number || v.Attempt != r.Attempt {
 		return Applied{}, false
 	}
@@ -128,7 +161,7 @@ func (v *Seen) applied(r *fsm.Round, worker string) (Applied, bool) {
 }
 
 // Turn forgets what was seen of an older round or attempt. The leader calls it after every change of the state.
-func (v *Seen) Turn(r *fsm.Round) {
+func (v *RunSeen) Turn(r *fsm.Round) {
 	switch {
 	case r == nil:
 		v.Round = 0
@@ -145,13 +178,11 @@ func (v *Seen) Turn(r *fsm.Round) {
 // Accept says whether a report counts, and keeps it if so: its worker must hold the shard's lease under the report's
 // epoch. The first report wins, but for one that is not finite; the same one again is accepted again, for its verdict
 // may have been lost.
-func (v *Seen) Accept(s *fsm.State, round int64, attempt int32, phase Phase, shard int, rep *Report) bool {
-	run := s.Active()
+func (v *RunSeen) Accept(s *fsm.State, run *fsm.Run, round int64, attempt int32, phase Phase, shard int, rep *Report) bool {
 	if run == nil || run.Round == nil || run.Round.Number != round || v.Round != round || shard < 0 || shard >= run.Round.Shards {
 		return false
 	}
-	m := s.Member(rep.Worker)
-	if m == nil || m.Behind {
+	if m := s.Member(rep.Worker); m == nil || m.Behind || m.Run != run.ID {
 		return false
 	}
 	list := v.Embedded
@@ -172,13 +203,17 @@ func (v *Seen) Accept(s *fsm.State, round int64, attempt int32, phase Phase, sha
 	return list[shard].Worker == rep.Worker
 }
 
-// Forget drops embeddings of shards whose rows are missing somewhere and whose worker is gone, so that the holders of
-// their leases embed them again. It reports whether any was dropped.
-func (v *Seen) Forget(s *fsm.State, shards []fsm.Range) bool {
+// Forget drops embeddings of shards whose rows are missing somewhere and whose worker is gone from the run, so that the
+// holders of their leases embed them again. It reports whether any was dropped.
+func (v *RunSeen) Forget(s *fsm.State, run string, shards []fsm.Range) bool {
 	dropped := false
 	for _, span := range shards {
 		for shard := max(span.Lo, 0); shard < min(span.Hi, len(v.Embedded)); shard++ {
-			if e := v.Embedded[shard]; e != nil && s.Member(e.Worker) == nil {
+			e := v.Embedded[shard]
+			if e == nil {
+				continue
+			}
+			if m := s.Member(e.Worker); m == nil || m.Run != run {
 				v.Embedded[shard], dropped = nil, true
 			}
 		}
@@ -187,7 +222,7 @@ func (v *Seen) Forget(s *fsm.State, shards []fsm.Range) bool {
 }
 
 // EmbeddedRanges returns the shards whose embeddings were reported.
-func (v *Seen) EmbeddedRanges() []fsm.Range {
+func (v *RunSeen) EmbeddedRanges() []fsm.Range {
 	return ranges(len(v.Embedded), func(i int) bool { return v.Embedded[i] != nil })
 }
 

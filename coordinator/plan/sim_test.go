@@ -34,9 +34,9 @@ func params(before, gradient string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// reference returns the digests of the parameters after 0..steps steps.
-func reference() []string {
-	out := []string{"initial"}
+// reference returns the digests of a run's parameters after 0..steps steps.
+func reference(run string) []string {
+	out := []string{"initial " + run}
 	for step := range int64(steps) {
 		out = append(out, params(out[step], digest(step, slices.Repeat([]int{1}, shards))))
 	}
@@ -44,9 +44,19 @@ func reference() []string {
 }
 
 type worker struct {
-	id      string
-	alive   bool
-	hung    bool
+	id     string
+	alive  bool
+	hung   bool
+	wrong  bool // its memory is bad
+	labels []string
+
+	run string // whose job it has; another's is kept in parked, as a process does
+	job
+	parked map[string]job
+}
+
+// job is what a worker has of a run.
+type job struct {
 	state   int64
 	params  string
 	sum     map[int]bool // shards of (round, attempt) that are in its sum
@@ -54,7 +64,22 @@ type worker struct {
 	attempt int32
 	applied *plan.Applied
 	copies  map[int64]string // checkpoint copies by step
-	wrong   bool             // its memory is bad
+}
+
+func newJob() job { return job{state: -1, copies: map[int64]string{}} }
+
+// turn changes a worker's run: sums go, parameters stay for when it comes back.
+func (w *worker) turn(run string) {
+	if w.run == run || run == "" {
+		return
+	}
+	w.parked[w.run] = w.job
+	if j, ok := w.parked[run]; ok {
+		w.job = j
+	} else {
+		w.job = newJob()
+	}
+	w.run, w.round, w.sum, w.applied = run, 0, nil, nil
 }
 
 type message func(s *sim)
@@ -71,6 +96,7 @@ type sim struct {
 	names   int
 	faults  bool
 	saved   map[string]string // checkpoint path -> parameters
+	each    func(i int)       // called between two looks; may be nil
 }
 
 func newSim(t *testing.T, seed uint64, settings fsm.Settings) *sim {
@@ -80,19 +106,35 @@ func newSim(t *testing.T, seed uint64, settings fsm.Settings) *sim {
 	}
 	s := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 7)), machine: fsm.NewMachine(), now: time.Unix(1_700_000_000, 0), saved: map[string]string{}}
 	s.lead(timers, true)
-	s.propose(&fsm.Submit{ID: "r", Steps: steps, Settings: settings})
+	s.submit("r", 0, settings)
 	return s
+}
+
+// submit adds a run.
+func (s *sim) submit(id string, priority int, settings fsm.Settings) {
+	s.propose(&fsm.Submit{ID: id, Name: id, Steps: steps, Settings: settings, Priority: priority})
+	s.ready()
+}
+
+// ready hosts all runs.
+func (s *sim) ready() {
+	for _, r := range s.state().Runs {
+		s.seen.Run(r.ID).Ready = true
+	}
 }
 
 // lead begins a new leader's term: it knows the log and nothing else.
 func (s *sim) lead(timers plan.Timers, alone bool) {
-	s.seen = &plan.Seen{Timers: timers, Since: s.now, Wait: s.now.Add(timers.Grace), Alone: alone, Workers: map[string]*plan.Worker{}, Shapes: map[plan.Work]plan.Shape{}, Verified: map[string]string{}}
-	if alone {
-		s.seen.Wait = s.now
+	s.seen = &plan.Seen{Timers: timers, Since: s.now, Alone: alone, Workers: map[string]*plan.Worker{}}
+	for _, r := range s.state().Runs {
+		if v := s.seen.Run(r.ID); !alone {
+			v.Wait = s.now.Add(timers.Grace)
+		}
 	}
+	s.ready()
 	s.turn()
 	for _, w := range s.workers { // the term changed: reports are sent again
-		if r := s.run(); w.alive && r != nil && r.Round != nil && w.round == r.Round.Number {
+		if r := s.state().Run(w.run); w.alive && r != nil && r.Round != nil && w.round == r.Round.Number {
 			for shard := range w.sum {
 				s.report(w, plan.Backward, shard)
 			}
@@ -104,7 +146,27 @@ func (s *sim) lead(timers plan.Timers, alone bool) {
 }
 
 func (s *sim) state() *fsm.State { return s.machine.State() }
-func (s *sim) run() *fsm.Run     { return s.state().Active() }
+
+// run is the first run unless it is over; most tests have one.
+func (s *sim) run() *fsm.Run {
+	if r := s.state().Run("r"); r != nil && !r.State.Over() {
+		return r
+	}
+	return nil
+}
+
+// of is what is known of the first run.
+func (s *sim) of() *plan.RunSeen { return s.seen.Run("r") }
+
+// open lists the runs that are not over.
+func (s *sim) open() (out []*fsm.Run) {
+	for _, r := range s.state().Runs {
+		if !r.State.Over() {
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
 func (s *sim) propose(commands ...fsm.Command) {
 	s.entries++
@@ -118,27 +180,26 @@ func (s *sim) propose(commands ...fsm.Command) {
 }
 
 func (s *sim) turn() {
-	if r := s.run(); r != nil {
-		s.seen.Turn(r.Round)
+	for _, r := range s.open() {
+		s.seen.Run(r.ID).Turn(r.Round)
 	}
 }
 
 // think is the leader's loop: prepare, plan, propose.
 func (s *sim) think() {
-	for range 10 {
-		r := s.run()
-		if r == nil {
-			return
-		}
+	for range 20 {
 		s.turn()
-		for _, f := range []func(*fsm.Run) (plan.Work, bool){plan.Next, plan.After} {
-			if w, ok := f(r); ok {
-				s.seen.Shapes[w] = plan.Shape{Tokens: []int32{9, 9, 8, 7, 7, 5, 3}, Gather: true}
+		for _, r := range s.open() {
+			v := s.seen.Run(r.ID)
+			for _, f := range []func(*fsm.Run) (plan.Work, bool){plan.Next, plan.After} {
+				if w, ok := f(r); ok {
+					v.Shapes[w] = plan.Shape{Tokens: []int32{9, 9, 8, 7, 7, 5, 3}, Gather: true}
+				}
 			}
-		}
-		if m := plan.Candidate(r); m != nil {
-			if _, known := s.seen.Verified[m.Path]; !known {
-				s.seen.Verified[m.Path] = ""
+			if m := plan.Candidate(r); m != nil {
+				if _, known := v.Verified[m.Path]; !known {
+					v.Verified[m.Path] = ""
+				}
 			}
 		}
 		commands, err := plan.Plan(s.state(), s.seen, s.now)
@@ -150,11 +211,11 @@ func (s *sim) think() {
 		}
 		s.propose(commands...)
 	}
-	s.t.Fatalf("the plan does not come to rest: %+v", s.run())
+	s.t.Fatalf("the plan does not come to rest: %+v", s.open())
 }
 
-func (s *sim) join() *worker {
-	w := &worker{alive: true, state: -1, copies: map[int64]string{}}
+func (s *sim) join(labels ...string) *worker {
+	w := &worker{alive: true, labels: labels, run: "r", job: newJob(), parked: map[string]job{}}
 	s.workers = append(s.workers, w)
 	s.hello(w)
 	return w
@@ -164,7 +225,7 @@ func (s *sim) hello(w *worker) {
 	s.names++
 	w.id, w.round, w.sum, w.applied = fmt.Sprintf("w%d", s.names), 0, nil, nil
 	s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, State: -1}
-	s.propose(&fsm.Join{Worker: w.id, Name: w.id, Numerics: "k"})
+	s.propose(&fsm.Join{Worker: w.id, Name: w.id, Numerics: "k", Labels: w.labels})
 }
 
 // send delivers a message now, later, twice or, with faults, after others; nothing is lost for ever because workers
@@ -189,27 +250,29 @@ func (s *sim) deliver() {
 }
 
 func (s *sim) report(w *worker, phase plan.Phase, shard int) {
-	r := s.run().Round
+	run := w.run
+	r := s.state().Run(run).Round
 	lease, _ := r.Holder(shard)
 	round, attempt, id := r.Number, r.Attempt, w.id
 	// The first attempt of every fifth step overflows in one shard.
 	overflow := phase == plan.Backward && r.Step%5 == 4 && attempt == 0 && shard == 2
 	rep := &plan.Report{Worker: id, Epoch: lease.Epoch, Maxima: []float32{float32(shard), 1}, Tokens: 10, Overflow: overflow}
 	s.send(func(s *sim) {
-		if s.seen.Accept(s.state(), round, attempt, phase, shard, rep) && phase == plan.Backward && w.id == id && w.round == round && w.attempt == attempt {
+		if s.seen.Run(run).Accept(s.state(), s.state().Run(run), round, attempt, phase, shard, rep) && phase == plan.Backward && w.id == id && w.run == run && w.round == round && w.attempt == attempt {
 			w.sum[shard] = true
 		}
 	})
 }
 
 func (s *sim) sendApplied(w *worker) {
-	round, attempt, id, a := w.round, w.attempt, w.id, *w.applied
+	run, round, attempt, id, a := w.run, w.round, w.attempt, w.id, *w.applied
 	state := w.state
 	s.send(func(s *sim) {
-		if r := s.run(); r != nil && r.Round != nil && r.Round.Number == round && r.Round.Attempt == attempt && s.state().Member(id) != nil {
-			s.seen.Applied[id] = a
+		r, m := s.state().Run(run), s.state().Member(id)
+		if r.Round != nil && r.Round.Number == round && r.Round.Attempt == attempt && m != nil && m.Run == run {
+			s.seen.Run(run).Applied[id] = a
 		}
-		if v := s.seen.Workers[id]; v != nil && state > v.State {
+		if v := s.seen.Workers[id]; v != nil && v.Run == run && state > v.State {
 			v.State, v.Parameters = state, a.Parameters
 		}
 	})
@@ -217,37 +280,39 @@ func (s *sim) sendApplied(w *worker) {
 
 // act lets a worker do one thing that the newest round asks for.
 func (s *sim) act(w *worker) {
-	r := s.run()
 	m := s.state().Member(w.id)
 	if m == nil { // a beat said so: it drops its sums and says hello again
 		s.hello(w)
 		return
 	}
-	if v := s.seen.Workers[w.id]; v != nil {
-		v.Heard, v.State, v.Parameters, v.Size = s.now, w.state, w.params, 100
-	} else {
-		s.seen.Workers[w.id] = &plan.Worker{Heard: s.now, State: w.state, Parameters: w.params, Size: 100}
+	if s.seen.Workers[w.id] == nil {
+		s.seen.Workers[w.id] = &plan.Worker{}
 	}
-	if r == nil {
+	w.turn(m.Run)
+	v := s.seen.Workers[w.id]
+	v.Heard, v.Run, v.State, v.Parameters, v.Size = s.now, w.run, w.state, w.params, 100
+	r := s.state().Run(m.Run)
+	if r == nil || r.State.Over() {
 		return
 	}
 	if r.Save != nil && w.state == r.Save.Step && (r.Save.Worker == w.id || r.Save.Standby == w.id) {
 		w.copies[r.Save.Step] = w.params
 	}
 	if r.Save != nil && r.Save.Worker == w.id && s.rng.IntN(3) == 0 {
-		saved := &plan.Saved{Step: r.Save.Step, Worker: w.id, Path: fmt.Sprintf("/step-%d-%s", r.Save.Step, w.id), Err: "no copy"}
+		saved := &plan.Saved{Step: r.Save.Step, Worker: w.id, Path: fmt.Sprintf("/%s/step-%d-%s", r.ID, r.Save.Step, w.id), Err: "no copy"}
 		if p, ok := w.copies[r.Save.Step]; ok {
 			saved.Err = ""
 			s.saved[saved.Path] = p
 		}
-		s.send(func(s *sim) { s.seen.Saved = saved })
+		run := r.ID
+		s.send(func(s *sim) { s.seen.Run(run).Saved = saved })
 	}
 	if m.Behind {
 		switch peer := s.byID(m.Peer); {
-		case peer != nil && peer.alive && w.state != r.Cursor && (w.state < r.Cursor || w.state > r.Cursor+1):
+		case peer != nil && peer.alive && peer.run == w.run && w.state != r.Cursor && (w.state < r.Cursor || w.state > r.Cursor+1):
 			w.state, w.params = peer.state, peer.params
-		case m.Peer == "" && plan.MayLoad(s.state(), r, s.seen) && w.state != r.Cursor:
-			w.state, w.params = r.Resume.Step, "initial"
+		case m.Peer == "" && plan.MayLoad(s.state(), r, s.seen.Run(r.ID)) && w.state != r.Cursor:
+			w.state, w.params = r.Resume.Step, "initial "+r.ID
 			if r.Resume.Path != "" {
 				w.params = s.saved[r.Resume.Path]
 			}
@@ -280,15 +345,15 @@ func (s *sim) act(w *worker) {
 }
 
 func (s *sim) compute(w *worker, r *fsm.Round) {
-	embedded := 0
-	for _, e := range s.seen.EmbeddedRanges() {
+	embedded, v := 0, s.seen.Run(w.run)
+	for _, e := range v.EmbeddedRanges() {
 		embedded += e.Hi - e.Lo
 	}
 	for _, shard := range s.rng.Perm(shards) {
 		l, _ := r.Holder(shard)
 		switch {
 		case l.Worker != w.id:
-		case s.seen.Embedded[shard] == nil:
+		case v.Embedded[shard] == nil:
 			s.report(w, plan.Embed, shard)
 			return
 		case embedded == shards && !w.sum[shard]:
@@ -303,7 +368,7 @@ func (s *sim) reduce(w *worker, r *fsm.Round, k *fsm.Closing) {
 	counts := make([]int, shards)
 	if k.Complete {
 		owner := s.byID(k.Owners[0].Worker)
-		if owner == nil || !owner.alive || owner.applied == nil {
+		if owner == nil || !owner.alive || owner.run != w.run || owner.applied == nil {
 			return
 		}
 		w.applied = &plan.Applied{Gradient: owner.applied.Gradient, Loss: 1}
@@ -315,7 +380,7 @@ func (s *sim) reduce(w *worker, r *fsm.Round, k *fsm.Closing) {
 		}
 		for _, c := range k.Cover {
 			from := s.byID(c.Worker)
-			if from == nil || !from.alive || from.round != r.Number || from.attempt != r.Attempt {
+			if from == nil || !from.alive || from.run != w.run || from.round != r.Number || from.attempt != r.Attempt {
 				return
 			}
 			for _, span := range c.Shards {
@@ -340,16 +405,16 @@ func (s *sim) reduce(w *worker, r *fsm.Round, k *fsm.Closing) {
 
 func (s *sim) evaluate(w *worker, r *fsm.Round) {
 	if r.Scorer == w.id {
-		number, id, step := r.Number, w.id, r.Step
+		run, number, id, step := w.run, r.Number, w.id, r.Step
 		s.send(func(s *sim) {
-			if s.seen.Round == number {
-				s.seen.Scored = &plan.Scored{Worker: id, Metrics: map[string]float64{"ndcg@10": float64(step % 7)}}
+			if v := s.seen.Run(run); v.Round == number {
+				v.Scored = &plan.Scored{Worker: id, Metrics: map[string]float64{"ndcg@10": float64(step % 7)}}
 			}
 		})
 		return
 	}
 	for _, shard := range s.rng.Perm(shards) {
-		if l, _ := r.Holder(shard); l.Worker == w.id && s.seen.Embedded[shard] == nil {
+		if l, _ := r.Holder(shard); l.Worker == w.id && s.seen.Run(w.run).Embedded[shard] == nil {
 			s.report(w, plan.Embed, shard)
 			return
 		}
@@ -385,7 +450,7 @@ func (s *sim) fault() {
 			s.workers = slices.Delete(s.workers, n, n+1)
 		}
 		if len(s.workers) < 5 {
-			s.join()
+			s.join("any")
 		}
 	case 6:
 		s.lead(s.seen.Timers, false)
@@ -397,7 +462,7 @@ func (s *sim) fault() {
 	}
 }
 
-// finish drives the run to its end and returns how often workers acted.
+// finish drives the runs to their ends and returns how often workers acted.
 func (s *sim) finish(faultEvery int) int {
 	for i := range 400_000 {
 		s.faults = faultEvery > 0 && i < 40_000
@@ -411,27 +476,37 @@ func (s *sim) finish(faultEvery int) int {
 		if w.alive && !w.hung {
 			s.act(w)
 		}
-		if s.run() == nil {
-			return i
-		}
 		s.deliver()
 		s.now = s.now.Add(time.Duration(s.rng.IntN(20)) * time.Millisecond)
+		if s.each != nil {
+			s.each(i)
+		}
 		s.think()
-		if r := s.run(); r == nil || !r.State.Working() {
+		if !slices.ContainsFunc(s.state().Runs, func(r *fsm.Run) bool { return r.State.Working() }) {
 			return i
 		}
 	}
-	s.t.Fatalf("the run does not end: %+v\nround %+v\nmembers %+v", s.run(), s.run().Round, s.state().Members)
+	for _, r := range s.open() {
+		s.t.Logf("the run does not end: %+v\nround %+v", r, r.Round)
+	}
+	s.t.Fatalf("members %+v", s.state().Members)
 	return 0
 }
 
 func (s *sim) checkLedger() {
 	s.t.Helper()
-	r := s.state().Runs[0]
-	if r.State != fsm.Finished {
-		s.t.Fatalf("run is %s: %s", r.State, r.Reason)
+	for _, r := range s.state().Runs {
+		s.checkRun(r)
 	}
-	want := reference()
+}
+
+// checkRun compares a finished run's ledger with the undisturbed one: every shard of every step once.
+func (s *sim) checkRun(r *fsm.Run) {
+	s.t.Helper()
+	if r.State != fsm.Finished {
+		s.t.Fatalf("run %s is %s: %s", r.ID, r.State, r.Reason)
+	}
+	want := reference(r.ID)
 	if r.Committed() != steps {
 		s.t.Fatalf("committed %d steps, want %d", r.Committed(), steps)
 	}

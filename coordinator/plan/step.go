@@ -19,7 +19,7 @@ func (p *planner) step() {
 	switch {
 	case k == nil:
 	case !k.Withdrawn && p.whole(k):
-		if p.now.Sub(k.At) >= p.v.Timers.Stall {
+		if p.now.Sub(k.At) >= p.seen.Timers.Stall {
 			p.close(finished)
 		}
 		return
@@ -79,7 +79,7 @@ func (p *planner) whole(k *fsm.Closing) bool {
 // finished returns the full members that have applied the step: each holds the whole total.
 func (p *planner) finished() []string {
 	var out []string
-	for _, w := range p.s.Full() {
+	for _, w := range p.s.Full(p.at) {
 		if _, ok := p.v.applied(p.run().Round, w); ok {
 			out = append(out, w)
 		}
@@ -115,7 +115,7 @@ func (p *planner) nonFinite() bool {
 // agree commits the step when all full members have applied it with the same digests, and names the doubt when they
 // differ. It reports whether the round is over, or waits for nothing but that.
 func (p *planner) agree() bool {
-	r, full := p.run(), p.s.Full()
+	r, full := p.run(), p.s.Full(p.at)
 	groups, order := map[[2]string][]string{}, [][2]string{}
 	for _, w := range full {
 		a, ok := p.v.applied(r.Round, w)
@@ -161,7 +161,7 @@ func (p *planner) agree() bool {
 // are in what the others hold too. Nobody has the parameters of before any more, so the fleet takes them from the newest
 // checkpoint, and executes what was committed since again.
 func (p *planner) repeat() {
-	for _, w := range p.s.Full() {
+	for _, w := range p.s.Full(p.at) {
 		p.do(&fsm.Demote{Worker: w})
 	}
 	p.do(&fsm.Abandon{Run: p.run().ID, Round: p.run().Round.Number})
