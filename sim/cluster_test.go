@@ -40,20 +40,22 @@ type task struct {
 
 // cluster is coordinators, workers and a checkpoint store in one process, over a network in memory.
 type cluster struct {
-	t      testing.TB
-	seed   uint64
-	rng    *rand.Rand // of the schedule: only its goroutine draws from it
-	net    *membus.Network
-	raft   *consensus.Network
-	task   task
-	dir    string
-	store  *store
-	seats  []*seat
-	hands  []*hand
-	hired  int
-	logs   *journal
-	tap    *tap
-	uneven *rand.Rand // makes workers of unlike speed; nil = they are alike
+	t       testing.TB
+	seed    uint64
+	rng     *rand.Rand // of the schedule: only its goroutine draws from it
+	net     *membus.Network
+	raft    *consensus.Network
+	task    task
+	dir     string
+	store   *store
+	seats   []*seat
+	hands   []*hand
+	all     []*hand // that were ever hired
+	hired   int
+	logs    *journal
+	tap     *tap
+	copying func() time.Duration // how long a state takes to come; nil = no time
+	uneven  *rand.Rand           // makes workers of unlike speed; nil = they are alike
 
 	mu     sync.Mutex
 	events []coordinator.Event
@@ -241,6 +243,9 @@ func (c *cluster) hire() *hand {
 					<-frozen
 				}
 			}
+			if c.copying != nil {
+				return slowCopy{tr, c.copying}, nil
+			}
 			return tr, nil
 		},
 		Load: func(ctx context.Context, _ worker.Run, path string) (trainer.State, error) {
@@ -259,7 +264,7 @@ func (c *cluster) hire() *hand {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &hand{name: name, agent: agent, conn: conn, cancel: cancel, done: make(chan struct{})}
-	c.hands = append(c.hands, h)
+	c.hands, c.all = append(c.hands, h), append(c.all, h)
 	go func() {
 		defer close(h.done)
 		h.err = agent.Run(ctx)
@@ -318,12 +323,15 @@ func (c *cluster) over() bool {
 	return run != nil && run.State.Over()
 }
 
-// close ends everything.
+// close ends everything, and waits: a bubble's time stands still when its first goroutine has ended.
 func (c *cluster) close() {
 	for _, h := range c.hands {
 		c.kill(h)
 	}
 	c.crash(false, c.seats...)
+	for _, h := range c.all {
+		<-h.done
+	}
 }
 
 // store is a checkpoint store with faults.

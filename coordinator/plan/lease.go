@@ -109,6 +109,7 @@ func (p *planner) steal() {
 		}
 	}
 	idle, victim, longest := "", "", time.Duration(0)
+	speeds := p.speeds(workers)
 	for i, w := range workers {
 		if len(left[w]) == 0 {
 			if idle == "" {
@@ -120,7 +121,7 @@ func (p *planner) steal() {
 		for _, shard := range left[w] {
 			sum += float64(tokens[shard])
 		}
-		if d := time.Duration(sum / p.speeds(workers)[i] * float64(time.Second)); victim == "" || d > longest {
+		if d := time.Duration(sum / speeds[i] * float64(time.Second)); victim == "" || d > longest {
 			victim, longest = w, d
 		}
 	}

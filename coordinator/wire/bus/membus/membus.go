@@ -32,7 +32,7 @@ type Network struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
 	faults  Faults
-	notice  time.Duration
+	notice  func() time.Duration
 	hosts   map[string]*host
 	subs    map[string][]*subscription // by subject, in the order of their making
 	blocked map[[2]string]bool         // from, to
@@ -54,7 +54,7 @@ type host struct {
 // New returns a network without faults. Its random choices come from seed; the end of a connection is told after notice.
 func New(seed uint64, notice time.Duration) *Network {
 	return &Network{
-		rng: rand.New(rand.NewPCG(seed, 0x6d656d627573)), notice: notice,
+		rng: rand.New(rand.NewPCG(seed, 0x6d656d627573)), notice: func() time.Duration { return notice },
 		hosts: map[string]*host{}, subs: map[string][]*subscription{}, blocked: map[[2]string]bool{},
 	}
 }
@@ -64,6 +64,13 @@ func (n *Network) SetFaults(f Faults) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.faults = f
+}
+
+// SetNotice changes after what time the end of a connection is told.
+func (n *Network) SetNotice(f func() time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.notice = f
 }
 
 // Stats returns the counts so far.
@@ -194,7 +201,7 @@ func (n *Network) tell(c *conn, reason string) {
 	for _, h := range n.hosts {
 		for w := range h.conns {
 			if w != c && w.watch != nil && !h.down && !n.blocked[[2]string{c.host.name, h.name}] {
-				time.AfterFunc(n.notice, func() {
+				time.AfterFunc(n.notice(), func() {
 					select {
 					case <-w.closed:
 					default:
