@@ -69,7 +69,7 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 	f.StringVar(&file, "config", "", "run file")
 	f.StringVar(&dir, "dir", "", "folder of this coordinator: Raft log, events, report")
 	f.StringVar(&name, "name", "", "which of cluster.coordinators this is; left out: the one called like this host, or whose address is of this host alone")
-	f.StringArrayVar(&sets, "set", nil, "key=value over the run file, such as --set cluster.listen=0.0.0.0:4222")
+	f.StringArrayVar(&sets, "set", nil, "key=value over the run file, such as --set cluster.listen=127.0.0.1:4300")
 	f.BoolVar(&resume, "resume", false, "let a paused or failed run go on")
 	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
 	return cmd
