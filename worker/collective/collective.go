@@ -43,8 +43,8 @@ type Neighbours interface {
 
 // Options are the measures of a Group; zero values choose the defaults.
 type Options struct {
-	Part    int           // values in a part; default 65,536: about 280 KB packed
-	Window  int           // parts asked of one worker at a time: the credit; default 8
+	Part    int           // values in a part; default 131,072: about 550 KB packed
+	Window  int           // parts asked of one worker at a time: the credit; default 2
 	Poll    time.Duration // how long an answer may wait for its value before it says "later"; default 500 ms
 	Timeout time.Duration // how long a question may take; default 4 Polls
 	Keep    int           // totals of committed rounds kept for followers; default 4
@@ -53,10 +53,10 @@ type Options struct {
 
 func (o Options) defaults() Options {
 	if o.Part <= 0 {
-		o.Part = 64 << 10
+		o.Part = 128 << 10
 	}
 	if o.Window <= 0 {
-		o.Window = 8
+		o.Window = 2
 	}
 	if o.Poll <= 0 {
 		o.Poll = 500 * time.Millisecond
