@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ func verifyLedgerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ledger RUN",
 		Short: "Prove from the Raft log that each sample of each step was counted exactly once",
-		Long: `RUN is the folder of a run or of a coordinator, in use or not; nothing in it is changed. Its log is read entry by entry and
+		Long: `RUN is the folder of a run or of a coordinator, in use or not; its log is copied and not changed. It is read entry by entry and
 applied to a new state machine. For every committed step the global batch is computed again from the run's settings and data,
 and compared: batch and shards, one closing that names every shard once and for each a worker that held its lease, order of
 the commits, digests of what was executed again, and each sample once in each epoch of its source. What only a snapshot
@@ -37,9 +38,9 @@ the shard and the sample.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&v.file, "config", "", "run file; default: the one that the folder keeps")
+	f.StringVar(&v.file, "config", "", "run file; default: the one that the folder, or the log itself, keeps")
 	f.StringArrayVar(&v.sets, "set", nil, "key=value over the run file, as the run was begun with")
-	f.StringVar(&v.run, "run", "", "which run, where the log has several; default: all that have this folder's identity")
+	f.StringVar(&v.run, "run", "", "which run, where the log has several; default: all")
 	f.BoolVar(&v.json, "json", false, "as JSON")
 	return cmd
 }
@@ -123,29 +124,44 @@ func (v *ledgerVerification) folder(dir string) (results []*ledgerResult, err er
 		about.Violation = &ledger.Violation{Shard: -1, What: err.Error()}
 		return []*ledgerResult{&about}, nil
 	}
-	p, err := reopen(abs, v.file, v.sets, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	_, identity, err := p.identity()
-	if err != nil {
-		return nil, err
-	}
+	var others []string
 	for _, r := range state.Runs {
-		if v.run != "" && r.ID != v.run || v.run == "" && r.Identity != identity {
+		if v.run != "" && r.ID != v.run {
 			continue
 		}
 		result := about
-		if err := result.prove(past, r.ID, p.set); err != nil {
+		if err := v.one(&result, past, abs, r); errors.Is(err, errOtherRun) && v.run == "" {
+			others = append(others, fmt.Sprintf("run %s: %v", r.ID, err))
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		results = append(results, &result)
 	}
 	if len(results) == 0 {
-		return nil, fmt.Errorf("the log in %s has the runs %v; none has the identity %.16s of the run file (--config and --set say with which settings it was begun)", dir, ledger.Runs(state), identity)
+		return nil, fmt.Errorf("the log in %s has the runs %v, and none that its run file is of (--config and --set say with which settings it was begun): %s", dir, ledger.Runs(state), strings.Join(others, "; "))
 	}
 	return results, nil
+}
+
+// errOtherRun says that a run file is not of the run that a log has.
+var errOtherRun = errors.New("the run file is of another identity")
+
+// one proves one run, if the run file is of it.
+func (v *ledgerVerification) one(result *ledgerResult, past *consensus.Past, dir string, r *fsm.Run) (err error) {
+	p, err := reopenRun(dir, v.file, v.sets, r, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.ID, err)
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	_, identity, err := p.identity()
+	if err != nil {
+		return err
+	}
+	if identity != r.Identity {
+		return fmt.Errorf("%w: %.16s, the run's is %.16s", errOtherRun, identity, r.Identity)
+	}
+	return result.prove(past, r.ID, p.set)
 }
 
 // startOf returns the machine that a log's entries begin with, and the first of them.

@@ -32,7 +32,7 @@ func TestVerifyLedger(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || len(got) != 1 || got[0].Proof.Samples != 96 || got[0].Proof.Sources[0].Epochs != 2 {
 		t.Errorf("verify ledger --json = %d, %v\n%s\nwant 96 samples, which are 2 epochs of 40 rows and 16 of the next", code, err, out)
 	}
-	if code, _, errs := command(t, "verify", "ledger", dir, "--set", "train.seed=5"); code != 1 || !strings.Contains(errs, "none has the identity") {
+	if code, _, errs := command(t, "verify", "ledger", dir, "--set", "train.seed=5"); code != 1 || !strings.Contains(errs, "none that its run file is of") {
 		t.Errorf("with another seed = %d, %s", code, errs)
 	}
 	// A row that is not the one of the run: the data digest differs.
@@ -42,7 +42,7 @@ func TestVerifyLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, pairs, strings.Replace(string(text), "item 3 of", "item 4 of", 1))
-	if code, _, errs := command(t, "verify", "ledger", dir); code != 1 || !strings.Contains(errs, "none has the identity") {
+	if code, _, errs := command(t, "verify", "ledger", dir); code != 1 || !strings.Contains(errs, "none that its run file is of") {
 		t.Errorf("with another row = %d, %s", code, errs)
 	}
 	write(t, pairs, string(text))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/checkpoints"
 	"github.com/counterpoint-ml/counterpoint/coordinator/consensus"
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
+	"github.com/counterpoint-ml/counterpoint/coordinator/ledger"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/data"
 	"github.com/counterpoint-ml/counterpoint/trainer"
@@ -30,7 +32,7 @@ func verifyResumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume RUN STEP",
 		Short: "Execute the step after a checkpoint again, and compare it with what the fleet committed",
-		Long: `RUN is the folder of a run or of a coordinator, in use or not; nothing in it is changed. The checkpoint of STEP is loaded, or
+		Long: `RUN is the folder of a run or of a coordinator, in use or not; its log is copied and not changed. The checkpoint of STEP is loaded, or
 the newest one before it that is still kept, or the initial parameters, and one worker in this process executes the steps after
 it up to STEP + 1. The digests of gradient and parameters must be those that the log has: bit for bit, whatever fleet it was.
 The exit code is 1 at the first difference.`,
@@ -48,6 +50,7 @@ The exit code is 1 at the first difference.`,
 	f := cmd.Flags()
 	f.StringVar(&v.file, "config", "", "run file; default: the one that the folder keeps")
 	f.StringArrayVar(&v.sets, "set", nil, "key=value over the run file, as the run was begun with")
+	f.StringVar(&v.run, "run", "", "which run, where the log has several; default: the newest")
 	f.IntVar(&v.threads, "threads", 0, "of the worker; 0 = all cores")
 	f.BoolVar(&v.json, "json", false, "as JSON")
 	return cmd
@@ -56,6 +59,7 @@ The exit code is 1 at the first difference.`,
 // resumeVerification is one call of verify resume.
 type resumeVerification struct {
 	file    string
+	run     string
 	sets    []string
 	step    int64
 	threads int
@@ -89,15 +93,11 @@ func (v *resumeVerification) verify(ctx context.Context, dir string) (err error)
 	if err != nil {
 		return err
 	}
-	p, err := reopen(abs, v.file, v.sets, slog.New(slog.DiscardHandler))
+	run, p, err := v.committed(abs)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	run, err := committedRun(abs, p)
-	if err != nil {
-		return err
-	}
 	if v.step >= run.Committed() {
 		return fmt.Errorf("step %d of run %s is not committed: %d are, so STEP is from 0 to %d", v.step+1, run.Name, run.Committed(), max(0, run.Committed()-1))
 	}
@@ -133,34 +133,38 @@ func kernelLevel(numerics string) string {
 	return numerics[strings.LastIndex(numerics, "/")+1:]
 }
 
-// committedRun returns the run of a prepared folder as its log has it.
-func committedRun(dir string, p *prepared) (run *fsm.Run, err error) {
+// committed returns the newest run of a folder's log that its run file is of, prepared.
+func (v *resumeVerification) committed(dir string) (run *fsm.Run, p *prepared, err error) {
 	past, err := consensus.OpenPast(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, past.Close()) }()
 	log, from, _, err := startOf(past)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	state, err := replay(past, log, from)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	_, identity, err := p.identity()
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range state.Runs {
-		if r.Identity == identity {
-			run = r
+	for _, r := range slices.Backward(state.Runs) {
+		if v.run != "" && r.ID != v.run {
+			continue
+		}
+		p, err := reopenRun(dir, v.file, v.sets, r, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, nil, fmt.Errorf("run %s: %w", r.ID, err)
+		}
+		_, identity, err := p.identity()
+		if err == nil && identity == r.Identity {
+			return r, p, nil
+		}
+		if err = errors.Join(err, p.close()); err != nil {
+			return nil, nil, err
 		}
 	}
-	if run == nil {
-		return nil, fmt.Errorf("the log in %s has no run of the identity %.16s of its run file (--config and --set say with which settings it was begun)", dir, identity)
-	}
-	return run, nil
+	return nil, nil, fmt.Errorf("the log in %s has the runs %v, and none that its run file is of (--config and --set say with which settings it was begun)", dir, ledger.Runs(state))
 }
 
 // execute loads and goes on.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 )
 
 // originName is the file in a run's folder that says where its run file was: its relative paths begin there.
@@ -63,6 +64,19 @@ func reopen(dir, file string, sets []string, log *slog.Logger) (*prepared, error
 		}
 	}
 	return nil, fmt.Errorf("the run file has no stage %s", filepath.Base(dir))
+}
+
+// reopenRun is reopen of a run that a log has: with the run file that was submitted, where the log keeps one.
+func reopenRun(dir, file string, sets []string, run *fsm.Run, log *slog.Logger) (*prepared, error) {
+	if file != "" || len(run.File) == 0 {
+		return reopen(dir, file, sets, log)
+	}
+	config, err := configs.Decode("the run file of "+run.ID+" in the log", run.File, configs.Layers{Set: sets})
+	if err != nil {
+		return nil, err
+	}
+	config.Log.Dir = dir
+	return prepare(config, log)
 }
 
 func reload(dir, file string, sets []string) (*configs.Config, error) {

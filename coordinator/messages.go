@@ -183,7 +183,7 @@ func (l *leader) report(q *wire.Report) *wire.Verdict {
 	}
 	phase := plan.Phase(q.Phase)
 	if phase == plan.Second {
-		return &wire.Verdict{Accepted: v.Check(s, run, q.Round, q.Attempt, q.Shard, q.Worker, q.Digest)}
+		return &wire.Verdict{Accepted: v.Check(s, run, q.Round, q.Attempt, q.Shard, plan.Check{Worker: q.Worker, Digest: q.Digest, Rows: q.Rows})}
 	}
 	if phase == plan.Embed && v.Round == q.Round && q.Shard >= 0 && q.Shard < len(v.Embedded) {
 		if old := v.Embedded[q.Shard]; old != nil && old.Digest != "" && q.Digest != "" && old.Digest != q.Digest {

@@ -367,3 +367,20 @@ func (l noisy) Ask(ctx context.Context, worker string, m *wire.ChunkRequest) (*w
 	}
 	return c, err
 }
+
+// Embeddings that are wrong reach everybody, and whoever computes gradients computes them from the same wrong ones. Who
+// audits a shard embeds it too.
+func TestFlippedEmbeddingIsAudited(t *testing.T) {
+	leaks(t)
+	seed := seeded(t)
+	o := newOffice(t, 20)
+	o.options.Run.Settings.Audit = 1
+	hook, done := flip(seed, 4)
+	odd := faulty(t, o, 2, func(t *toy) { t.Smudge = hook })
+	o.check()
+	if done.Load() == nil {
+		t.Fatal("nothing was flipped: this test sees nothing")
+	}
+	t.Log(*done.Load())
+	o.named(odd, "(audit)")
+}

@@ -37,7 +37,7 @@ func (s *sim) reportAll() {
 	s.turn()
 	for shard := range shards {
 		lease, _ := r.Holder(shard)
-		s.of().Accept(s.state(), s.run(), r.Number, 0, plan.Embed, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch})
+		s.of().Accept(s.state(), s.run(), r.Number, 0, plan.Embed, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Digest: fmt.Sprint("e", shard)})
 		s.of().Accept(s.state(), s.run(), r.Number, r.Attempt, plan.Backward, shard, &plan.Report{Worker: lease.Worker, Epoch: lease.Epoch, Maxima: []float32{1}, Digest: fmt.Sprint("d", shard)})
 	}
 }
@@ -49,12 +49,20 @@ func (s *sim) answer(digest func(a plan.Audit) string) (asked int) {
 		if lease, _ := r.Round.Holder(a.Shard); lease.Worker == a.Worker {
 			s.t.Errorf("shard %d is to be audited by %s, in whose sum it is", a.Shard, a.Worker)
 		}
-		if !s.of().Check(s.state(), r, r.Round.Number, r.Round.Attempt, a.Shard, a.Worker, digest(a)) {
+		if !s.of().Check(s.state(), r, r.Round.Number, r.Round.Attempt, a.Shard, plan.Check{Worker: a.Worker, Digest: digest(a), Rows: s.embeds(a)}) {
 			s.t.Errorf("the answer of %s about shard %d is refused", a.Worker, a.Shard)
 		}
 		asked++
 	}
 	return asked
+}
+
+// embeds is what an auditor finds the embeddings of a shard to be: those that were reported, unless a test says otherwise.
+func (s *sim) embeds(a plan.Audit) string {
+	if s.smudged == a.Shard+1 {
+		return "other rows"
+	}
+	return fmt.Sprint("e", a.Shard)
 }
 
 func right(a plan.Audit) string { return fmt.Sprint("d", a.Shard) }
@@ -134,6 +142,26 @@ func TestOneWorkerIsNotAudited(t *testing.T) {
 	s.think()
 	if s.run().Round.Closing == nil {
 		t.Error("a single worker waits for an auditor")
+	}
+}
+
+// Embeddings that only their worker finds right send it away, though all agree about the gradient.
+func TestAuditOfEmbeddings(t *testing.T) {
+	s := audited(t, 3, fsm.Settings{Audit: 1})
+	r := s.run().Round
+	lease, _ := r.Holder(4)
+	s.smudged = 5
+	s.answer(right)
+	s.think()
+	if s.run().Round.Number != r.Number || s.run().Round.Closing != nil {
+		t.Fatal("the round went on with a doubt")
+	}
+	if n := s.answer(right); n != 1 {
+		t.Errorf("%d further computations are asked for, want one by the third", n)
+	}
+	s.think()
+	if s.state().Member(lease.Worker) != nil || len(s.state().Quarantined) != 1 || s.run().Round.Number != r.Number+1 {
+		t.Errorf("quarantined %v in round %d, want %s sent away and a new round", s.state().Quarantined, s.run().Round.Number, lease.Worker)
 	}
 }
 

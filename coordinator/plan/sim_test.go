@@ -97,6 +97,7 @@ type sim struct {
 	faults  bool
 	saved   map[string]string // checkpoint path -> parameters
 	each    func(i int)       // called between two looks; may be nil
+	smudged int               // shard+1 whose embeddings auditors find to be others
 }
 
 func newSim(t *testing.T, seed uint64, settings fsm.Settings) *sim {
