@@ -56,6 +56,13 @@ The exit code is 1 at the first difference.`,
 	return cmd
 }
 
+// alone is a trainer that needs no other.
+type alone interface {
+	worker.Trainer
+	Solo(shards []*data.Shard, slots int) *trainer.Solo
+	Free()
+}
+
 // resumeVerification is one call of verify resume.
 type resumeVerification struct {
 	file    string
@@ -191,7 +198,10 @@ func (v *resumeVerification) execute(ctx context.Context, p *prepared, run *fsm.
 	if err != nil {
 		return nil, err
 	}
-	t := built.(*trainer.Trainer)
+	t, ok := built.(alone)
+	if !ok {
+		return nil, fmt.Errorf("a trainer of type %T has no fleet of one", built)
+	}
 	defer t.Free()
 	r := &resumeResult{Run: run.ID, OK: true}
 	if err := v.load(ctx, c, info, t, run, r); err != nil {
@@ -228,7 +238,7 @@ func (v *resumeVerification) say(format string, a ...any) {
 }
 
 // load restores the newest kept checkpoint of at most v.step steps that is sound.
-func (v *resumeVerification) load(ctx context.Context, c *crew, info worker.Run, t *trainer.Trainer, run *fsm.Run, r *resumeResult) error {
+func (v *resumeVerification) load(ctx context.Context, c *crew, info worker.Run, t alone, run *fsm.Run, r *resumeResult) error {
 	for i := len(run.Manifests) - 1; i >= 0; i-- {
 		m := run.Manifests[i]
 		if m.Step > v.step {
@@ -252,7 +262,7 @@ func (v *resumeVerification) load(ctx context.Context, c *crew, info worker.Run,
 }
 
 // one executes a step and compares it.
-func (v *resumeVerification) one(ctx context.Context, set *data.Set, t *trainer.Trainer, run *fsm.Run, s int64, r *resumeResult) error {
+func (v *resumeVerification) one(ctx context.Context, set *data.Set, t alone, run *fsm.Run, s int64, r *resumeResult) error {
 	began := time.Now()
 	header, err := set.Header(s)
 	if err != nil {
@@ -270,7 +280,7 @@ func (v *resumeVerification) one(ctx context.Context, set *data.Set, t *trainer.
 	for i := range read {
 		shards[i] = &read[i]
 	}
-	o, err := t.Step(ctx, header, s, trainer.NewSolo(t, shards, header.Slots))
+	o, err := t.Step(ctx, header, s, t.Solo(shards, header.Slots))
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 	"github.com/counterpoint-ml/counterpoint/data"
-	"github.com/counterpoint-ml/counterpoint/trainer"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu"
 	"github.com/counterpoint-ml/counterpoint/worker"
 )
@@ -99,7 +98,7 @@ func testCheckpoints(t *testing.T, file string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := built.(*trainer.Trainer)
+	tr := built.(alone)
 	for step := range int64(2) {
 		header, err := p.set.Header(step)
 		if err != nil {
@@ -113,7 +112,7 @@ func testCheckpoints(t *testing.T, file string) string {
 			}
 			shards = append(shards, &read[0])
 		}
-		o, err := tr.Step(context.Background(), header, step, trainer.NewSolo(tr, shards, header.Slots))
+		o, err := tr.Step(context.Background(), header, step, tr.Solo(shards, header.Slots))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,9 @@ func NewSolo(t *Trainer, shards []*data.Shard, slots int) *Solo {
 	return s
 }
 
+// Solo is NewSolo of t.
+func (t *Trainer) Solo(shards []*data.Shard, slots int) *Solo { return NewSolo(t, shards, slots) }
+
 func (s *Solo) begin(number int32, maxima []float32, tensors int) {
 	s.try = Attempt{Number: number, Maxima: maxima, Shards: len(s.shards)}
 	s.observed = make([]float32, tensors)
