@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/counterpoint-ml/counterpoint/configs"
+	"github.com/counterpoint-ml/counterpoint/coordinator"
 )
 
 func configCommand() *cobra.Command {
@@ -17,14 +19,26 @@ func configCommand() *cobra.Command {
 		&cobra.Command{
 			Use:     "explain [KEY]",
 			Short:   "What a key means, its type, default and what is allowed; all keys without KEY",
-			Example: "  counterpoint config explain train.schedule\n  counterpoint config explain data[0].limit",
+			Example: "  counterpoint config explain train.schedule\n  counterpoint config explain data[0].limit\n  counterpoint config explain cluster.failure_timeout=500ms   # and every timer that derives from it",
 			Args:    cobra.MaximumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				key := ""
 				if len(args) == 1 {
 					key = args[0]
 				}
-				return configs.Explain(cmd.OutOrStdout(), key)
+				key, value, _ := strings.Cut(key, "=")
+				if err := configs.Explain(cmd.OutOrStdout(), key); err != nil || key != "cluster.failure_timeout" {
+					return err
+				}
+				failure := time.Second
+				if value != "" {
+					var err error
+					if failure, err = time.ParseDuration(value); err != nil {
+						return fmt.Errorf("%s: %w; a duration is expected, such as 500ms", key, err)
+					}
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "\nEvery other timer derives from it; each must fit into the one that it stands below:")
+				return coordinator.ExplainTimers(cmd.OutOrStdout(), failure)
 			},
 		},
 		&cobra.Command{

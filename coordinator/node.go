@@ -62,9 +62,11 @@ func Open(o Options) (_ *Node, err error) {
 	n := &Node{o: o, machine: &machine{Machine: fsm.NewMachine(), tap: o.Tap}, hosts: newHosts(), inbox: make(chan func(*leader), 1024), orders: make(chan func(*leader), 64)}
 	n.closing, n.close = context.WithCancel(context.Background())
 	n.leaving, n.leave = context.WithCancelCause(context.Background())
-	if n.timers, err = plan.NewTimers(timeout(o.Cluster)); err != nil {
+	derived, err := newTimers(timeout(o.Cluster))
+	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	n.timers = derived.plan
 	if err := n.secure(); err != nil {
 		return nil, err
 	}

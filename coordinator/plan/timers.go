@@ -38,11 +38,22 @@ func NewTimers(failure time.Duration) (Timers, error) {
 		Late:    failure,
 		Steal:   failure / 5,
 	}
-	switch {
-	case failure < MinFailureTimeout || failure > MaxFailureTimeout:
+	if failure < MinFailureTimeout || failure > MaxFailureTimeout {
 		return t, fmt.Errorf("failure_timeout %v: %v to %v is allowed", failure, MinFailureTimeout, MaxFailureTimeout)
-	case t.Silence < 3*t.Beat+t.Tick || t.Silence+2*t.Tick > failure || t.Blip+t.Tick > 200*time.Millisecond && t.Tick < t.Blip:
-		return t, fmt.Errorf("failure_timeout %v: timers do not nest: %+v", failure, t)
+	}
+	for _, p := range []struct {
+		inner string
+		a     time.Duration
+		outer string
+		b     time.Duration
+	}{
+		{"3 x worker beat + tick", 3*t.Beat + t.Tick, "worker silence", t.Silence},
+		{"worker silence + 2 x tick", t.Silence + 2*t.Tick, "failure_timeout", failure},
+		{"connection blip + tick", t.Blip + t.Tick, "200ms or 2 x tick", max(200*time.Millisecond, 2*t.Tick)},
+	} {
+		if p.a > p.b {
+			return t, fmt.Errorf("failure_timeout %v: %s %v does not fit into %s %v", failure, p.inner, p.a, p.outer, p.b)
+		}
 	}
 	return t, nil
 }

@@ -100,3 +100,35 @@ func TestClusterAddress(t *testing.T) {
 		t.Errorf("StartServer = %v, want an error about the routes", err)
 	}
 }
+
+// A server of the user's whose messages are too small is refused with what to set.
+func TestSmallPayload(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() { // as much of NATS as it takes to connect
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = c.Write([]byte(`INFO {"server_id":"x","version":"2.10.0","proto":1,"max_payload":1048576}` + "\r\n"))
+				line := make([]byte, 4096)
+				for {
+					if _, err := c.Read(line); err != nil {
+						return
+					}
+					_, _ = c.Write([]byte("PONG\r\n"))
+				}
+			}()
+		}
+	}()
+	_, err = bus.Connect(t.Context(), bus.Options{URL: "nats://" + l.Addr().String(), Name: "a"})
+	if err == nil || !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("Connect = %v, want an error about max_payload", err)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
 
 // pendingBytes bounds what waits for one subscription's handler; beyond it messages are dropped and ErrSlowConsumer
@@ -30,16 +32,17 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error) {
 	o = o.defaults()
 	carrier := &natsCarrier{subscriptions: map[*subscribed]bool{}}
+	timers := NewTimers(o.FailureTimeout)
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(20 * time.Millisecond),
 		nats.ReconnectJitter(20*time.Millisecond, 20*time.Millisecond),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			return min(20*time.Millisecond*time.Duration(attempts), o.FailureTimeout)
+			return min(20*time.Millisecond*time.Duration(attempts), timers.Retry)
 		}),
 		nats.Timeout(max(2*o.FailureTimeout, 2*time.Second)),
-		nats.PingInterval(max(o.FailureTimeout/2, 50*time.Millisecond)),
+		nats.PingInterval(timers.Ping),
 		nats.MaxPingsOutstanding(2),
 		nats.ReconnectBufSize(-1), // a publish without a connection is an error, not a message that comes late
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
@@ -61,6 +64,10 @@ func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		c, err := nats.Connect(o.URL, options...)
 		if err == nil {
+			if limit := c.MaxPayload(); limit < wire.MaxMessage {
+				c.Close()
+				return nil, fmt.Errorf("%s takes messages of at most %d bytes: its max_payload must be %d or more", o.target(), limit, wire.MaxMessage)
+			}
 			carrier.nats = c
 			return carrier, nil
 		}

@@ -99,16 +99,16 @@ func StartServer(o ServerOptions) (_ *Server, err error) {
 	if o.FailureTimeout <= 0 {
 		o.FailureTimeout = time.Second
 	}
+	timers := NewTimers(o.FailureTimeout)
 	opts := &server.Options{
-		ServerName:   "counterpoint",
-		NoLog:        true,
-		NoSigs:       true,
-		MaxPayload:   wire.MaxMessage,
-		MaxPending:   128 << 20, // a reader that is this far behind is cut off, and says so on reconnect
-		PingInterval: max(o.FailureTimeout/2, 50*time.Millisecond),
-		MaxPingsOut:  2,
-		// A connection that takes no bytes for this long is closed: far beyond what a busy machine needs.
-		WriteDeadline: 10 * max(o.FailureTimeout, time.Second),
+		ServerName:    "counterpoint",
+		NoLog:         true,
+		NoSigs:        true,
+		MaxPayload:    wire.MaxMessage,
+		MaxPending:    128 << 20, // a reader that is this far behind is cut off, and says so on reconnect
+		PingInterval:  timers.Ping,
+		MaxPingsOut:   2,
+		WriteDeadline: timers.Write,
 		DontListen:    o.Listen == "",
 	}
 	if o.Listen != "" {
