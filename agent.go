@@ -32,6 +32,7 @@ type crew struct {
 	threads int // of each worker
 	keep    int64
 	log     *slog.Logger
+	labels  []string
 	stores  *stores
 	hub     *worker.Hub  // they read each other's values where they are
 	direct  *direct.Node // other processes' workers connect to it; nil = none do
@@ -90,7 +91,7 @@ func (c *crew) member(ctx context.Context, name string, o bus.Options, adapt fun
 		return nil, err
 	}
 	config := worker.Config{
-		Name: name, Connection: o.Name, Numerics: dev.Numerics(), Version: version, Threads: c.threads,
+		Name: name, Connection: o.Name, Numerics: dev.Numerics(), Version: version, Threads: c.threads, Labels: c.labels,
 		Link: worker.NewLink(conn), Hub: c.hub, Direct: c.direct, Address: c.address, Log: slog.New(bus.NewLogHandler(conn, name, c.log.Handler())).With("worker", name),
 		Build: func(ctx context.Context, run worker.Run) (worker.Trainer, error) { return c.build(ctx, run, dev) },
 		Load:  c.load,

@@ -22,20 +22,22 @@ import (
 func coordinatorCommand() *cobra.Command {
 	var file, dir, name string
 	var sets []string
-	var resume, asJSON bool
+	var resume, asJSON, stay bool
 	cmd := &cobra.Command{
 		Use:   "coordinator --config RUN.yaml --dir FOLDER",
 		Short: "Lead a run for workers that join over the network",
 		Long: `The coordinator keeps the run's facts in its Raft log, serves shards and settings to workers, and embeds the NATS
 server that they join. It computes nothing. Killed at any moment and started again with the same folder, it goes on.
-A run file with stages is led stage by stage, at one address: workers stay and join the next one by themselves.`,
+A run file with stages is led stage by stage, at one address: workers stay and join the next one by themselves.
+A file with cluster: and log: alone makes a coordinator that hosts: it leads the runs that are submitted to it, several at
+once, and ends when it is told to. --stay lets one that was started with a run take others beside it, and outlive it.`,
 		Example: "  counterpoint coordinator --config run.yaml --dir /var/lib/counterpoint/run1\n  counterpoint worker --join nats://127.0.0.1:4222",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" || dir == "" {
 				return fmt.Errorf("--config and --dir are needed")
 			}
-			config, err := configs.Load(file, configs.Layers{Env: os.Environ(), Set: sets})
+			config, err := configs.Load(file, configs.Layers{Env: os.Environ(), Set: sets, Hosts: true})
 			if err != nil {
 				return err
 			}
@@ -43,15 +45,21 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 			if name, err = oneOf(config, name); err != nil {
 				return err
 			}
-			c := &coordination{name: name, cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets), sets: sets}
+			c := &coordination{stay: stay, name: name, cmd: cmd, file: file, resume: resume, json: asJSON, listen: config.Cluster.Listen, again: commandLine("coordinator --config", file, dir, sets), sets: sets}
 			if c.listen == "" {
 				c.listen = "127.0.0.1:4222"
 			}
 			first := stopping
+			if config.Hosts {
+				first = "leaving: the runs go on when a coordinator has this folder again; once more ends at once"
+			}
 			if name != "" {
 				first = "leaving: the other coordinators go on; once more ends at once"
 			}
 			c.ctx, c.drain = interrupts(cmd.Context(), cmd.ErrOrStderr(), first, atOnce+c.again)
+			if config.Hosts {
+				return c.serveRuns(config)
+			}
 			if len(config.Stages) == 0 {
 				_, _, err := c.lead(config)
 				return err
@@ -71,6 +79,7 @@ A run file with stages is led stage by stage, at one address: workers stay and j
 	f.StringVar(&name, "name", "", "which of cluster.coordinators this is; left out: the one called like this host, or whose address is of this host alone")
 	f.StringArrayVar(&sets, "set", nil, "key=value over the run file, such as --set cluster.listen=127.0.0.1:4300")
 	f.BoolVar(&resume, "resume", false, "let a paused or failed run go on")
+	f.BoolVar(&stay, "stay", false, "take submitted runs beside the file's, and go on when it is over")
 	f.BoolVar(&asJSON, "json", false, "events as JSON lines")
 	return cmd
 }
@@ -107,6 +116,7 @@ type coordination struct {
 	name   string
 	told   bool
 	resume bool
+	stay   bool // take submitted runs too
 	json   bool
 	sets   []string // of the command line
 }
@@ -132,7 +142,7 @@ func (c *coordination) lead(config *configs.Config) (coordinator.Outcome, *repor
 	p.sets = c.sets
 	view := p.keep(lines, c.file, log)
 	defer view.Close()
-	outcome, err = p.lead(c.ctx, launch{listen: c.listen, name: c.name, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started, api: c.api(config, log)})
+	outcome, err = p.lead(c.ctx, launch{listen: c.listen, stay: c.stay, name: c.name, resume: c.resume, view: view, log: log, drain: c.drain, started: c.started, api: c.api(config, log)})
 	if err != nil {
 		return outcome, nil, ending(c.ctx, c.cmd.ErrOrStderr(), atOnce+c.again, err)
 	}

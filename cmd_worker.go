@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/counterpoint-ml/counterpoint/configs"
 	"github.com/counterpoint-ml/counterpoint/coordinator/credential"
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire/bus"
 	"github.com/counterpoint-ml/counterpoint/trainer/engine/cpu/isa"
@@ -25,6 +26,7 @@ import (
 func workerCommand() *cobra.Command {
 	var join, name, level, listen, files, token, key string
 	var threads, count int
+	var labels []string
 	var timeout, grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "worker --join nats://HOST:PORT",
@@ -43,8 +45,11 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			if err != nil {
 				return err
 			}
+			if err := checkLabels(labels); err != nil {
+				return err
+			}
 			if count < 1 || threads < 0 {
-				return fmt.Errorf("--count %d --threads %d: at least one worker, and 0 threads (the cores shared) or more are needed", count, threads)
+				return fmt.Errorf("--capacity %d --threads %d: at least one worker, and 0 threads (the cores shared) or more are needed", count, threads)
 			}
 			if name == "" {
 				if name, err = os.Hostname(); err != nil {
@@ -56,6 +61,7 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 			}
 			const ended = "ended at once"
 			crew := newCrew(threads, keepBytes(count), log)
+			crew.labels = labels
 			o := bus.Options{URL: join, FailureTimeout: timeout}
 			if o.TLS, o.Key, o.Token, err = workerIdentity(files, key, token, log); err != nil {
 				return err
@@ -83,8 +89,11 @@ nothing new taken; a second one ends it at once. Neither shows in the result.`,
 	f.StringVar(&key, "key", "", "file of this worker's own key, made at the first start; default in the user's cache folder")
 	f.StringVar(&name, "name", "", "name for people; default the host's name")
 	f.StringVar(&level, "log", "info", "smallest log level: debug, info, warn, error")
-	f.IntVar(&threads, "threads", 0, "threads of a worker; default the machine's cores shared among --count")
-	f.IntVar(&count, "count", 1, "workers in this process; they share the frozen weights")
+	f.IntVar(&threads, "threads", 0, "threads of a worker; default the machine's cores shared among --capacity")
+	f.IntVar(&count, "capacity", 1, "workers in this process, which may work on different runs; of one run they share the frozen weights")
+	f.IntVar(&count, "count", 1, "the same as --capacity")
+	f.Lookup("count").Hidden = true
+	f.StringSliceVar(&labels, "labels", nil, "what runs may ask for with cluster.labels, KEY=VALUE, such as gpu=h200; several separated by commas")
 	f.DurationVar(&timeout, "failure-timeout", time.Second, "the coordinator's cluster.failure_timeout")
 	f.DurationVar(&grace, "grace", 5*time.Second, "how long a drain waits for the round in flight")
 	return cmd
@@ -117,6 +126,16 @@ func workerIdentity(files, key, token string, log *slog.Logger) (source *credent
 	}
 	join, err = credential.ReadToken(token)
 	return source, own, join, err
+}
+
+// checkLabels refuses labels that no run could ask for.
+func checkLabels(labels []string) error {
+	for _, l := range labels {
+		if !configs.Label.MatchString(l) {
+			return fmt.Errorf("--labels %q: KEY=VALUE of letters, digits, `.`, `_`, `-` and `/` is allowed, such as gpu=h200", l)
+		}
+	}
+	return nil
 }
 
 // joinAs runs count agents against a coordinator until the context ends or drain is closed.

@@ -22,6 +22,7 @@ type launch struct {
 	listen  string // address of the NATS server; "" = connections of this process only
 	name    string // which of cluster.coordinators this is; "" = it is alone
 	resume  bool   // a paused or failed run goes on
+	stay    bool   // other runs may be submitted, and the process outlives its own
 	view    progress.View
 	log     *slog.Logger
 	started func(*coordinator.Node)
@@ -45,6 +46,9 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 		Resume: l.resume, Alone: l.listen == "" && p.config.Cluster.NATS.URL == "", Events: l.view.Event, Name: l.name,
 	}
 	options.Cluster.Listen = l.listen
+	if l.stay {
+		options.Stay, options.Host = true, (&hosting{dir: p.dir, log: l.log}).open
+	}
 	if len(p.suites) > 0 {
 		options.Suites = p.suites
 	}

@@ -219,6 +219,7 @@ func (p *prepared) submission() (coordinator.Submission, error) {
 		Settings: fsm.Settings{
 			CheckpointEvery: c.Checkpoint.Every, Keep: c.Checkpoint.Keep, Best: c.Checkpoint.Best,
 			EvaluateEvery: c.Evaluate.Every, EvaluateStart: c.Evaluate.Before, Mixed: c.Cluster.Mixed, Audit: share,
+			Labels: c.Cluster.Labels, WorkersMin: c.Cluster.WorkersMin, WorkersMax: c.Cluster.WorkersMax,
 		},
 	}, nil
 }

@@ -12,9 +12,20 @@ import (
 // memberName is what a coordinator may be called: its names appear in ids, subjects and folders.
 var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// checkCluster refuses a list of coordinators that cannot be a group.
+// Label is what a worker may say of itself and a run may ask for.
+var Label = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,63}=[A-Za-z0-9._/-]{1,63}$`)
+
+// checkCluster refuses a list of coordinators that cannot be a group, and workers that there cannot be.
 func checkCluster(c *Config, m *merger) {
 	fail := func(key, format string, args ...any) { m.fail(m.at(key), key, format, args...) }
+	for i, l := range c.Cluster.Labels {
+		if key := fmt.Sprintf("cluster.labels[%d]", i); !Label.MatchString(l) {
+			fail(key, "found %q; KEY=VALUE of letters, digits, `.`, `_`, `-` and `/` is allowed, such as gpu=h200", l)
+		}
+	}
+	if least, most := c.Cluster.WorkersMin, c.Cluster.WorkersMax; most > 0 && least > most {
+		fail("cluster.workers_min", "%d is more than workers_max: %d", least, most)
+	}
 	all, own := c.Cluster.Coordinators, c.Cluster.NATS.URL != ""
 	switch len(all) {
 	case 0, 1, 3, 5:

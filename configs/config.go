@@ -25,6 +25,9 @@ type Config struct {
 	Cluster    coordinator.Config `yaml:"cluster"`
 	Log        Log                `yaml:"log"`
 	Stages     []Stage            `yaml:"stages"` // none: one run
+
+	// Hosts says that the file has no run: a coordinator takes those that are submitted. See Layers.Hosts.
+	Hosts bool `yaml:"-"`
 }
 
 // Train is train: in the YAML.

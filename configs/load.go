@@ -20,6 +20,8 @@ import (
 type Layers struct {
 	Env []string // as os.Environ gives it
 	Set []string // key=value, value in YAML
+	// Hosts allows a file with nothing of a run in it, cluster and log only: for a coordinator that hosts.
+	Hosts bool
 }
 
 // Load reads a run file, merges defaults < file < COUNTERPOINT_* environment < --set, and decodes the result
@@ -55,7 +57,9 @@ func read(file string, text []byte, layers Layers, moved *[]Moved) (*merger, *Co
 	m.set(layers.Set)
 	tree := m.v.AllSettings()
 	var c *Config
-	if _, staged := tree["stages"]; staged {
+	if layers.Hosts && src.hosts() {
+		c = m.host(tree)
+	} else if _, staged := tree["stages"]; staged {
 		c = m.stages(tree)
 	} else if c = (&decoder{m: m}).config(tree); len(m.errs) == 0 {
 		m.errs = append(m.errs, check(c, m)...)

@@ -26,6 +26,11 @@ type Config struct {
 	TLS      *credential.Config `yaml:"tls,omitempty" json:"tls,omitempty"`           // certificates; needed outside loopback
 	Admit    string             `yaml:"admit,omitempty" json:"admit,omitempty"`       // how a worker's key comes in: token (default) or certificate
 	Insecure bool               `yaml:"insecure,omitempty" json:"insecure,omitempty"` // listen outside loopback without TLS
+
+	// What a run asks of the workers that it is given.
+	Labels     []string `yaml:"labels,omitempty" json:"labels,omitempty"`           // that a worker must have, all of them
+	WorkersMin int      `yaml:"workers_min,omitempty" json:"workers_min,omitempty"` // it works only while it has as many; 0 = 1
+	WorkersMax int      `yaml:"workers_max,omitempty" json:"workers_max,omitempty"` // 0 = all that match
 }
 
 // listens returns the addresses that the coordinator of that name listens on, by their keys.
