@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -165,6 +166,9 @@ func writeStatus(w io.Writer, s *coordinator.Status) error {
 		if f[1] != "" {
 			fmt.Fprintf(t, "%s\t%s\n", f[0], f[1])
 		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(s.Refused)) {
+		fmt.Fprintf(t, "refused\t%s: %d\n", reason, s.Refused[reason])
 	}
 	if err := t.Flush(); err != nil {
 		return err

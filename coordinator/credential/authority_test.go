@@ -137,3 +137,24 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestParseConfig(t *testing.T) {
+	a := authority(t, "ours")
+	files := member(t, a, Request{Member: Member{Worker, "w"}})
+	dir := filepath.Dir(files.Certificate) // holds ca.pem, w.pem and w.key
+	for in, want := range map[string]*Config{
+		"":                      nil,
+		"a.pem,b.pem,b.key":     {"a.pem", "b.pem", "b.key"},
+		filepath.Dir(files.Key): {filepath.Join(dir, "ca.pem"), files.Certificate, files.Key},
+	} {
+		got, err := ParseConfig(in)
+		if err != nil || (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Errorf("ParseConfig(%q) = %+v, %v, want %+v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"a,b", t.TempDir(), "nowhere"} {
+		if got, err := ParseConfig(in); err == nil {
+			t.Errorf("ParseConfig(%q) = %+v, want an error", in, got)
+		}
+	}
+}
