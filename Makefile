@@ -12,7 +12,7 @@ PKG     ?= ./...
 T       ?= .
 export CGO_ENABLED ?= 0
 
-.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos test-s3 generate verify clean
+.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos test-s3 lint-scripts generate verify clean
 
 help: ## this menu
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: ## gofumpt, vet, staticcheck, generated code is current
 	@out=$$($(GO) tool gofumpt -l .); if [ -n "$$out" ]; then echo "gofumpt: $$out"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+
+lint-scripts: ## launchers: shellcheck, Kubernetes schemas, systemd units, flags (installs the validators into .venv/lint)
+	scripts/lint.sh
+	$(GO) test -count 1 -run 'Launchers|Slurm|Kubernetes' .
 
 fmt: ## format everything
 	$(GO) tool gofumpt -w .

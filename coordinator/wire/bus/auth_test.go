@@ -616,3 +616,12 @@ func TestHelloIsSigned(t *testing.T) {
 		}
 	}
 }
+
+// A connection whose server has gone is closed while it tries to come back, and nothing breaks.
+func TestClosedWhileTheServerIsGone(t *testing.T) {
+	f := newFleet(t)
+	c := f.worker(newKey(t))
+	f.server.Close()
+	time.Sleep(500 * time.Millisecond) // some tries are refused meanwhile
+	c.Close()
+}

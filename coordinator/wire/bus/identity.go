@@ -54,7 +54,11 @@ type dialer struct {
 func (d *dialer) Dial(_, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
-	return d.source.Dial(ctx, address, credential.Coordinator)
+	c, err := d.source.Dial(ctx, address, credential.Coordinator)
+	if err != nil {
+		return nil, err // not a nil *tls.Conn, which the library would close
+	}
+	return c, nil
 }
 
 // SkipTLSHandshake tells the library that Dial has done it.
