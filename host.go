@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -144,13 +145,13 @@ func (c *coordination) serveRuns(config *configs.Config) error {
 		return err
 	}
 	h := &hosting{dir: dir, log: log}
-	lines := progress.Lines(c.cmd.OutOrStdout(), 0, 5*time.Second)
+	views := &runViews{out: c.cmd.OutOrStdout(), open: map[string]progress.View{}}
 	if c.json {
-		lines = progress.JSON(c.cmd.OutOrStdout())
+		views.all = progress.JSON(views.out)
 	}
-	defer lines.Close()
+	defer views.close()
 	options := coordinator.Options{
-		Dir: dir, Cluster: config.Cluster, Log: log, Version: version, Stay: true, Host: h.open, Events: lines.Event, Name: c.name,
+		Dir: dir, Cluster: config.Cluster, Log: log, Version: version, Stay: true, Host: h.open, Events: views.event, Name: c.name,
 	}
 	options.Cluster.Listen = c.listen
 	node, err := coordinator.Open(options)
@@ -181,4 +182,40 @@ func (c *coordination) serveRuns(config *configs.Config) error {
 		return ending(c.ctx, c.cmd.ErrOrStderr(), atOnce+c.again, err)
 	}
 	return nil
+}
+
+// runViews tells of each run in lines that begin with its id.
+type runViews struct {
+	out  io.Writer
+	all  progress.View // one for all, which says the run itself; nil = one each
+	open map[string]progress.View
+}
+
+func (v *runViews) event(e coordinator.Event) {
+	view := v.all
+	if view == nil {
+		if view = v.open[e.Run]; view == nil {
+			view = progress.Lines(prefixed{v.out, e.Run + "  "}, e.Steps, 5*time.Second)
+			v.open[e.Run] = view
+		}
+	}
+	view.Event(e)
+}
+
+func (v *runViews) close() {
+	for _, view := range v.open {
+		view.Close()
+	}
+}
+
+// prefixed writes whole lines behind a prefix.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+}
+
+// Write implements io.Writer. progress.Lines writes line by line.
+func (p prefixed) Write(text []byte) (int, error) {
+	_, err := io.WriteString(p.w, p.prefix+string(text))
+	return len(text), err
 }
