@@ -59,7 +59,7 @@ fuzz: ## every fuzz target for FUZZ=5s
 	scripts/fuzz.sh $(FUZZ)
 
 sim: ## whole clusters in virtual time under random faults (SEEDS=1000 START=1); a failing seed is printed with its command
-	$(GO) test -count 1 -timeout 60m ./sim -sim.seeds $(SEEDS) -sim.start $(START) -sim.minutes 20
+	$(GO) test -count 1 -timeout 60m ./sim -sim.seeds $(SEEDS) -sim.start $(START) -sim.minutes 5
 
 chaos: build ## 20 kills of everything and 20 kills of one worker, all seeds printed
 	$(GO) test -count 1 -timeout 60m -run Chaos . -chaos.rounds 20

@@ -19,7 +19,7 @@ import (
 	"github.com/counterpoint-ml/counterpoint/worker/workertest"
 )
 
-var minutes = flag.Int("sim.minutes", 0, "virtual time of TestGoodput, after a minute to begin; 0 = it is left to `make sim`, which says 20")
+var minutes = flag.Int("sim.minutes", 0, "virtual time of TestGoodput, after a minute to begin; 0 = it is left to `make sim`, which says 5")
 
 // delays are samples of what was measured with real processes, by kind; testdata/delays.csv says where they come from.
 func delays(t *testing.T) map[string][]time.Duration {
@@ -53,7 +53,7 @@ func TestGoodput(t *testing.T) {
 		away    = time.Minute
 	)
 	if *minutes == 0 {
-		t.Skip("goodput takes minutes: go test ./sim -run Goodput -sim.minutes 20, or make sim")
+		t.Skip("goodput takes minutes: go test ./sim -run Goodput -sim.minutes 5, or make sim")
 	}
 	measured := delays(t)
 	measured["detected"] = append(measured["detected"], measured["hung"]...) // one failure in four is a hang
