@@ -64,13 +64,14 @@ func newWorld(t *testing.T, random *rand.Rand, names ...string) *world {
 	if testing.Verbose() && *from > 0 {
 		w.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	fate := rand.New(rand.NewPCG(random.Uint64(), 8)) // of messages; the lock guards it
 	w.network.Faults(func(from, to string) (time.Duration, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.cutOff[from] != w.cutOff[to] || w.random.Float64() < w.lossy {
+		if w.cutOff[from] != w.cutOff[to] || fate.Float64() < w.lossy {
 			return 0, errors.New("cut")
 		}
-		return time.Duration(w.random.ExpFloat64() * float64(300*time.Microsecond)), nil
+		return time.Duration(fate.ExpFloat64() * float64(300*time.Microsecond)), nil
 	})
 	for _, name := range names {
 		w.servers = append(w.servers, Server{name, name})
