@@ -382,8 +382,8 @@ func TestHalt(t *testing.T) {
 func TestVerifier(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	var faults []error
-	c := newChecked(raft.NewInmemStore(), func(err error) { faults = append(faults, err) })
+	faults := make(chan error, 8)
+	c := newChecked(raft.NewInmemStore(), func(err error) { faults <- err })
 	leader := newChecked(raft.NewInmemStore(), func(err error) { t.Error(err) })
 	defer leader.close()
 	entry := func(i, term uint64, text string) *raft.Log {
@@ -434,19 +434,13 @@ func TestVerifier(t *testing.T) {
 	for i := uint64(2*interval + 1); i <= 3*interval; i++ {
 		send(i, i == at)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		c.mu.RLock()
-		n := len(faults)
-		c.mu.RUnlock()
-		if n > 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("entry %d differs and nobody noticed", at)
-		}
+	select {
+	case err := <-faults:
+		t.Log(err)
+	case <-time.After(10 * time.Second):
+		t.Fatalf("entry %d differs and nobody noticed", at)
 	}
 	c.close()
-	t.Log(faults)
 }
 
 // The death of a leader's process is known by its sockets: others lead before any timer could tell. A leader whose
