@@ -12,7 +12,7 @@ PKG     ?= ./...
 T       ?= .
 export CGO_ENABLED ?= 0
 
-.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos test-s3 lint-scripts generate verify clean
+.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos test-s3 lint-scripts generate openapi verify clean
 
 help: ## this menu
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,11 @@ test-s3: ## checkpoints in a real S3-compatible server: conformance, faults, res
 
 generate: ## assembly, tokenizer, schema
 	$(GO) generate ./...
+
+openapi: ## the API's document, checked by an independent validator (installs openapi-spec-validator into .venv)
+	test -x .venv/bin/openapi-spec-validator || (python3 -m venv .venv && .venv/bin/pip -q install openapi-spec-validator==0.9.0)
+	$(GO) test ./coordinator/api -run Document
+	.venv/bin/openapi-spec-validator coordinator/api/openapi.json
 
 verify: generate ## generated code is committed and current
 	git diff --exit-code

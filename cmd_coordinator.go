@@ -172,11 +172,17 @@ func (c *coordination) started(n *coordinator.Node) {
 
 // api returns what serves the HTTP API beside the node; nil = there is to be none.
 func (c *coordination) api(config *configs.Config, log *slog.Logger) func(context.Context, *coordinator.Node) (*apiServer, error) {
-	if config.Cluster.API == noAPI {
+	listen := config.Cluster.API
+	for _, one := range config.Cluster.Coordinators {
+		if one.Name == c.name && one.API != "" {
+			listen = one.API
+		}
+	}
+	if listen == noAPI {
 		return nil
 	}
 	return func(ctx context.Context, n *coordinator.Node) (*apiServer, error) {
-		s, err := serveAPI(ctx, n, config.Cluster.API, "", config, c.cmd.ErrOrStderr(), log)
+		s, err := serveAPI(ctx, n, listen, c.name, config, c.cmd.ErrOrStderr(), log)
 		if s != nil && !c.json && !c.told {
 			fmt.Fprintf(c.cmd.OutOrStdout(), "steer it with:     counterpoint status%s\n", serverFlag(s.server.URL()))
 		}

@@ -110,6 +110,9 @@ func writeOverview(w io.Writer, o *coordinator.Overview) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if err := writeCoordinators(w, o.Coordinators); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	if err := writeRuns(w, o.Runs); err != nil {
 		return err
@@ -124,8 +127,8 @@ func writeCoordinators(w io.Writer, all []coordinator.CoordinatorStatus) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "COORDINATOR\tROLE\tVOTES\tAPPLIED\tCOMMITTED\tLAST HEARD\tCANNOT LEAD")
+	t := newTable(w, column{name: "COORDINATOR", least: 11}, column{name: "ROLE"}, column{name: "VOTES"}, column{name: "APPLIED", right: true},
+		column{name: "COMMITTED", right: true}, column{name: "LAST HEARD", right: true}, column{name: "CANNOT LEAD", least: 12})
 	for _, c := range all {
 		heard, votes := "never", "no"
 		if c.Silent >= 0 {
@@ -134,9 +137,9 @@ func writeCoordinators(w io.Writer, all []coordinator.CoordinatorStatus) error {
 		if c.Voter {
 			votes = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", c.Name, c.Role, votes, c.Applied, c.Commit, heard, c.Unfit)
+		t.row(c.Name, c.Role, votes, fmt.Sprint(c.Applied), fmt.Sprint(c.Commit), heard, c.Unfit)
 	}
-	return t.Flush()
+	return t.write(w)
 }
 
 // writeStatus prints one run.

@@ -47,7 +47,7 @@ func serveAPI(ctx context.Context, node *coordinator.Node, listen, name string, 
 			return nil, fmt.Errorf("cluster.tokens: %w", err)
 		}
 	}
-	if o.Conn, err = bus.Connect(ctx, bus.Options{Server: node.Server(), Name: connectionName("api"), FailureTimeout: o.FailureTimeout, Log: log}); err != nil {
+	if o.Conn, err = bus.Connect(ctx, bus.Options{Server: node.Server(), URL: config.Cluster.NATS.URL, Name: connectionName("api"), FailureTimeout: o.FailureTimeout, Log: log}); err != nil {
 		return nil, err
 	}
 	s := &apiServer{conn: o.Conn, ended: make(chan error, 1)}

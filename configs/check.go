@@ -71,14 +71,6 @@ func check(c *Config, m *merger) []Error {
 		fail("model.adapter", "continues from an adapter, which needs model.lora with its rank, alpha and targets; model.merge takes it into the weights instead")
 	}
 	m.resolve("model.path", &c.Model.Path)
-	if t := c.Cluster.TLS; t != nil {
-		m.resolve("cluster.tls.ca", &t.CA)
-		m.resolve("cluster.tls.certificate", &t.Certificate)
-		m.resolve("cluster.tls.key", &t.Key)
-		if err := t.Check(); err != nil {
-			m.fail(m.at("cluster.tls"), "cluster.tls", "%v", err)
-		}
-	}
 	m.resolve("model.adapter", &c.Model.Adapter)
 	for i := range c.Model.Merge {
 		m.resolve(fmt.Sprintf("model.merge[%d]", i), &c.Model.Merge[i])
@@ -86,7 +78,7 @@ func check(c *Config, m *merger) []Error {
 	for i := range c.Data {
 		m.resolve(fmt.Sprintf("data[%d].path", i), &c.Data[i].Path)
 	}
-	m.resolve("cluster.tokens", &c.Cluster.Tokens)
+	m.clusterFiles(c)
 	for i := range c.Evaluate.Suites {
 		m.suite(i, &c.Evaluate.Suites[i])
 	}

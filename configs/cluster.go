@@ -75,3 +75,16 @@ func checkCluster(c *Config, m *merger) {
 		fail("checkpoint.dir", "is needed with several coordinators: a folder that all of them and the workers reach by the same path; or checkpoint.store")
 	}
 }
+
+// clusterFiles finds the files that cluster: names.
+func (m *merger) clusterFiles(c *Config) {
+	m.resolve("cluster.tokens", &c.Cluster.Tokens)
+	if t := c.Cluster.TLS; t != nil {
+		m.resolve("cluster.tls.ca", &t.CA)
+		m.resolve("cluster.tls.certificate", &t.Certificate)
+		m.resolve("cluster.tls.key", &t.Key)
+		if err := t.Check(); err != nil {
+			m.fail(m.at("cluster.tls"), "cluster.tls", "%v", err)
+		}
+	}
+}

@@ -37,6 +37,7 @@ func (m *merger) host(tree map[string]any) *Config {
 	}
 	if len(m.errs) == 0 {
 		checkCluster(c, m)
+		m.clusterFiles(c)
 	}
 	return c
 }

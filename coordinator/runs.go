@@ -16,10 +16,12 @@ import (
 type Overview struct {
 	Version     string         `json:"version"`
 	Name        string         `json:"name,omitempty"` // of the coordinator that leads
-	URL         string         `json:"url,omitempty"`
-	Runs        []RunSummary   `json:"runs"`    // in the order of submission
-	Workers     []WorkerStatus `json:"workers"` // in the order that they joined, idle ones included
+	URL         string         `json:"url,omitempty"`  // where workers join, of all coordinators
+	Runs        []RunSummary   `json:"runs"`           // in the order of submission
+	Workers     []WorkerStatus `json:"workers"`        // in the order that they joined, idle ones included
 	Quarantined []string       `json:"quarantined,omitempty"`
+
+	Coordinators []CoordinatorStatus `json:"coordinators,omitempty"`
 }
 
 // RunSummary is a run in a line.
@@ -49,7 +51,7 @@ const (
 // overview answers a RunsRequest.
 func (l *leader) overview(*wire.RunsRequest) *wire.RunsReply {
 	s := l.machine.State()
-	out := &Overview{Version: l.o.Version, Name: l.raft.Name(), URL: l.URL(), Runs: []RunSummary{}, Workers: []WorkerStatus{}, Quarantined: s.Quarantined}
+	out := &Overview{Version: l.o.Version, Name: l.raft.Name(), URL: l.Join(), Coordinators: l.coordinators(), Runs: []RunSummary{}, Workers: []WorkerStatus{}, Quarantined: s.Quarantined}
 	for _, run := range s.Runs {
 		r := RunSummary{
 			ID: run.ID, Name: run.Name, Priority: run.Priority, Step: run.Cursor, Steps: run.Steps, Submitted: run.Created,
