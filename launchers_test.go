@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,19 +157,18 @@ func TestKubernetesConfig(t *testing.T) {
 		t.Fatal("coordinators.yaml has no cluster.yaml")
 	}
 	dir := t.TempDir()
-	file := chaosRun(t, dir)
-	run, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := filepath.Join(dir, "cluster.yaml")
 	for _, name := range []string{"ca.pem", "coordinator.pem", "coordinator.key", "tokens.txt"} {
 		write(t, filepath.Join(dir, "tls", name), "")
 	}
 	text = strings.ReplaceAll(strings.ReplaceAll("\n"+text, "\n    ", "\n"), "/etc/counterpoint/tls", filepath.Join(dir, "tls"))
-	write(t, file, strings.Replace(string(run), "keep: 3}", "keep: 3, store: \"s3://bucket/run\"}", 1)+text)
+	write(t, file, text)
 	config, err := configs.Load(file, configs.Layers{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !config.Hosts {
+		t.Error("cluster.yaml is not that of coordinators that host what is submitted")
 	}
 	if got := len(config.Cluster.Coordinators); got != 3 {
 		t.Errorf("%d coordinators, want the StatefulSet's 3", got)
@@ -265,6 +266,55 @@ func TestClusterScript(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, ".cluster-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
+	}
+	if pids := running(fleet); len(pids) > 0 {
+		t.Errorf("processes %v are left over", pids)
+	}
+}
+
+// Without a run, the coordinators wait for one that is submitted, and a signal ends all of it.
+func TestClusterScriptHosts(t *testing.T) {
+	fleet := filepath.Join(t.TempDir(), "fleet")
+	cmd := exec.Command("scripts/cluster.sh", "3", "1")
+	cmd.Env = program("DIR=" + fleet)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	servers := ""
+	for lines := bufio.NewScanner(out); servers == "" && lines.Scan(); {
+		servers, _ = strings.CutPrefix(lines.Text(), "API: ")
+		if !strings.HasPrefix(lines.Text(), "API: ") {
+			servers = ""
+		}
+	}
+	deadline := time.Now().Add(time.Minute)
+	for _, server := range strings.Split(servers, ",") {
+		for ready := false; !ready; time.Sleep(20 * time.Millisecond) {
+			if answer, err := http.Get(server + "/readyz"); err == nil {
+				ready = answer.StatusCode == http.StatusOK
+				answer.Body.Close()
+			}
+			if time.Now().After(deadline) {
+				logs, _ := os.ReadFile(filepath.Join(fleet, "c0.log"))
+				t.Fatalf("%s is not ready:\n%s", server, logs)
+			}
+		}
+	}
+	if code, out, errs := command(t, "runs", "--server", servers); code != 0 {
+		t.Errorf("runs = %d\n%s%s", code, out, errs)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // by a signal
+	if code := cmd.ProcessState.ExitCode(); code != 143 {
+		t.Errorf("cluster.sh ended with %d, want 143", code)
 	}
 	if pids := running(fleet); len(pids) > 0 {
 		t.Errorf("processes %v are left over", pids)

@@ -71,7 +71,7 @@ func checkCluster(c *Config, m *merger) {
 			addresses[a.value] = key
 		}
 	}
-	if len(all) > 1 && c.Checkpoint.Dir == "" && c.Checkpoint.Store == "" {
+	if len(all) > 1 && !c.Hosts && c.Checkpoint.Dir == "" && c.Checkpoint.Store == "" {
 		fail("checkpoint.dir", "is needed with several coordinators: a folder that all of them and the workers reach by the same path; or checkpoint.store")
 	}
 }

@@ -104,5 +104,5 @@ while ((${#left[@]})); do
 	if ((code && ${#left[@]} <= coordinators / 2)); then break; fi
 	sleep 0.2
 done
-tail -qn 3 "$dir"/c*.log >&2
+for log in "$dir"/c*.log; do tail -n 3 "$log" >&2; done
 exit "$code"
