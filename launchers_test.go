@@ -163,7 +163,7 @@ func TestKubernetesConfig(t *testing.T) {
 	}
 	text = strings.ReplaceAll(strings.ReplaceAll("\n"+text, "\n    ", "\n"), "/etc/counterpoint/tls", filepath.Join(dir, "tls"))
 	write(t, file, text)
-	config, err := configs.Load(file, configs.Layers{})
+	config, err := configs.Load(file, configs.Layers{Hosts: true})
 	if err != nil {
 		t.Fatal(err)
 	}
