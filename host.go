@@ -21,6 +21,8 @@ import (
 type hosting struct {
 	dir string // of the coordinator: a run without log.dir has its folder below it
 	log *slog.Logger
+	// group says that other coordinators may lead the runs too: then a run says where its checkpoints are.
+	group bool
 }
 
 // open opens the data, suites and store of a run from its file, as it was submitted: its paths are absolute. It is what
@@ -35,6 +37,9 @@ func (h *hosting) open(ctx context.Context, file []byte) (*coordinator.Hosted, e
 	}
 	if err := h.absolute(config); err != nil {
 		return nil, err
+	}
+	if h.group && config.Checkpoint.Dir == "" && config.Checkpoint.Store == "" {
+		return nil, errors.New("checkpoint.dir: is needed with several coordinators: a folder that all of them and the workers reach by the same path; or checkpoint.store (submit --set checkpoint.dir=/shared/run)")
 	}
 	own := config.Log.Dir == ""
 	if own {
@@ -144,7 +149,7 @@ func (c *coordination) serveRuns(config *configs.Config) error {
 	if err != nil {
 		return err
 	}
-	h := &hosting{dir: dir, log: log}
+	h := &hosting{dir: dir, log: log, group: len(config.Cluster.Coordinators) > 1}
 	views := &runViews{out: c.cmd.OutOrStdout(), open: map[string]progress.View{}}
 	if c.json {
 		views.all = progress.JSON(views.out)

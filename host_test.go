@@ -158,3 +158,68 @@ func TestFleetTokens(t *testing.T) {
 		}
 	}
 }
+
+// Three coordinators that only host are one fleet: the run that one of them was leading goes on, to the same bits, when it
+// is killed, and whoever asks any of the others sees all that happened, once.
+func TestFleetOfThreeOverHTTP(t *testing.T) {
+	file := testRun(t, testLoRA)
+	if code, out, errs := command(t, "train", file, "--quiet", "--set", "train.steps=60"); code != 0 {
+		t.Fatalf("train = %d\n%s%s", code, out, errs)
+	}
+	want := lastParameters(t, filepath.Join(filepath.Dir(file), "run", "events.jsonl"))
+
+	dir := t.TempDir()
+	var lines, joins, servers []string
+	for _, name := range []string{"a", "b", "c"} {
+		join, http := freeAddress(t), freeAddress(t)
+		lines = append(lines, fmt.Sprintf("{name: %s, raft: %q, nats: %q, route: %q, api: %q}", name, freeAddress(t), join, freeAddress(t), http))
+		joins, servers = append(joins, "nats://"+join), append(servers, "http://"+http)
+	}
+	cluster := filepath.Join(dir, "cluster.yaml")
+	write(t, cluster, "cluster: {coordinators: ["+strings.Join(lines, ", ")+"]}\n")
+	t.Setenv("COUNTERPOINT_SERVER", strings.Join(servers, ","))
+	coordinators := map[string]*process{}
+	for _, name := range []string{"a", "b", "c"} {
+		coordinators[name] = start(t, "coordinator", "--config", cluster, "--dir", filepath.Join(dir, name), "--name", name)
+	}
+	start(t, "worker", "--join", strings.Join(joins, ","), "--name", "w")
+	until(t, "a leader", func() bool { code, _, _ := command(t, "runs"); return code == 0 })
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(filepath.Dir(file), "submitted.yaml")
+	write(t, file, strings.Replace(string(text), "log: {dir: "+filepath.Join(filepath.Dir(file), "run")+"}\n", "", 1))
+	if code, _, errs := command(t, "submit", file); code != 1 || !strings.Contains(errs, "checkpoint.dir: is needed with several coordinators") {
+		t.Errorf("submit without checkpoint.dir = %d, %s", code, errs)
+	}
+	submit := []string{"submit", file, "--set", "train.steps=60", "--set", "checkpoint.dir=" + filepath.Join(dir, "ckpt"), "--key", "k"}
+	if code, out, errs := command(t, submit...); code != 0 {
+		t.Fatalf("submit = %d\n%s%s", code, out, errs)
+	}
+	until(t, "step 5", func() bool { return runStatus(t, "small").Step >= 5 })
+	code, out, errs := command(t, "status", "--json")
+	var o coordinator.Overview
+	if err := json.Unmarshal([]byte(out), &o); code != 0 || err != nil || coordinators[o.Name] == nil {
+		t.Fatalf("status = %d, %v, leader %q\n%s%s", code, err, o.Name, out, errs)
+	}
+	coordinators[o.Name].kill()
+	code, out, errs = command(t, append(submit, "--follow", "--json")...)
+	if code != 0 {
+		t.Fatalf("follow = %d\n%s%s", code, out, errs)
+	}
+	var last int64
+	steps := int64(0)
+	for line := range strings.Lines(out) {
+		var e coordinator.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.ID <= last {
+			t.Errorf("event %d after %d, %v: %s", e.ID, last, err, line)
+		}
+		if last = e.ID; e.Kind == coordinator.StepCommitted && e.Step == steps+1 {
+			steps++
+		}
+	}
+	if s := runStatus(t, "small"); s.State != "finished" || s.Parameters != want || steps != 60 {
+		t.Errorf("small is %s with %.16s after %d events of steps, want finished with %.16s after 60", s.State, s.Parameters, steps, want)
+	}
+}

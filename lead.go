@@ -47,7 +47,7 @@ func (p *prepared) lead(ctx context.Context, l launch) (coordinator.Outcome, err
 	}
 	options.Cluster.Listen = l.listen
 	if l.stay {
-		options.Stay, options.Host = true, (&hosting{dir: p.dir, log: l.log}).open
+		options.Stay, options.Host = true, (&hosting{dir: p.dir, log: l.log, group: l.name != ""}).open
 	}
 	if len(p.suites) > 0 {
 		options.Suites = p.suites
