@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -71,7 +73,8 @@ func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error
 			carrier.nats = c
 			return carrier, nil
 		}
-		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+		// An end in the middle of the greeting is a server that goes down, or something before it whose server is not up yet.
+		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 			return nil, fmt.Errorf("connect to %s: %w", o.target(), refusedBy(err))
 		}
 		select {
