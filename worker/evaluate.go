@@ -97,7 +97,7 @@ func (s *session) score(ctx context.Context, f *fleet, r *wire.Round) error {
 			return nil //nolint:nilerror // the round is over: the result was heard
 		}
 		if now.Term() != term {
-			sctx, cancel := context.WithTimeout(ctx, s.timeout)
+			sctx, cancel := s.view.patience(ctx, s.timeout)
 			v, err := s.Link.Scored(sctx, m)
 			cancel()
 			if err == nil && !v.Retry {

@@ -98,7 +98,7 @@ func (l *ledger) send(ctx context.Context, m wire.Report) (*wire.Verdict, int64,
 		if r, _ := l.s.view.now(); r != nil {
 			term = r.Term()
 		}
-		rctx, cancel := context.WithTimeout(ctx, l.s.timeout)
+		rctx, cancel := l.s.view.patience(ctx, l.s.timeout)
 		verdict, err := l.s.Link.Report(rctx, &m)
 		cancel()
 		if err == nil && !verdict.Retry {

@@ -177,7 +177,7 @@ func (s *saver) failedAt() int64 {
 
 // tellSaved reports whether the leader has heard of a checkpoint.
 func (s *session) tellSaved(ctx context.Context, m *wire.Saved) bool {
-	sctx, cancel := context.WithTimeout(ctx, s.timeout)
+	sctx, cancel := s.view.patience(ctx, s.timeout)
 	defer cancel()
 	v, err := s.Link.Saved(sctx, m)
 	return err == nil && !v.Retry

@@ -184,7 +184,7 @@ func (s *session) confirm(ctx context.Context, r *wire.Round) {
 	}
 	m := *s.job.done
 	m.Worker = s.id
-	actx, cancel := context.WithTimeout(ctx, s.timeout)
+	actx, cancel := s.view.patience(ctx, s.timeout)
 	defer cancel()
 	v, err := s.Link.Applied(actx, &m)
 	if err == nil && !v.Retry {

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/wire"
 )
@@ -16,10 +18,14 @@ type view struct {
 	changed chan struct{}
 	closed  map[int64]*wire.Round // by step: the newest revision of a training round that had a closing
 	digests map[int64]string      // by step: committed digest of the parameters after it
+	reign   context.Context       // ends when another leader has spoken
+	depose  context.CancelFunc
 }
 
 func newView() *view {
-	return &view{changed: make(chan struct{}), closed: map[int64]*wire.Round{}, digests: map[int64]string{}}
+	v := &view{changed: make(chan struct{}), closed: map[int64]*wire.Round{}, digests: map[int64]string{}}
+	v.reign, v.depose = context.WithCancel(context.Background())
+	return v
 }
 
 // offer takes a Round unless a newer one is here.
@@ -35,6 +41,10 @@ func (v *view) offer(r *wire.Round) {
 				delete(v.digests, step)
 			}
 		}
+	}
+	if v.round != nil && r.Term() != v.round.Term() {
+		v.depose()
+		v.reign, v.depose = context.WithCancel(context.Background())
 	}
 	v.round = r
 	if r.Kind == wire.Train && r.Closing != nil {
@@ -67,6 +77,17 @@ func (v *view) now() (*wire.Round, <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.round, v.changed
+}
+
+// patience is the context of a question to the leader: it ends after limit, and at once when another leader has spoken, for
+// the one who was asked will not answer any more.
+func (v *view) patience(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	v.mu.Lock()
+	reign := v.reign
+	v.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	stop := context.AfterFunc(reign, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // closing returns the newest revision of the round that executed step and had a closing, or nil.

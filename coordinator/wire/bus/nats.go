@@ -24,6 +24,16 @@ type natsCarrier struct {
 
 	mu            sync.Mutex
 	subscriptions map[*subscribed]bool
+	link          context.Context // of this connection; ends when it is lost, and another begins
+	sever         context.CancelFunc
+}
+
+// lose ends what waits for answers on a connection that is lost: they will not come, and whoever asked asks again.
+func (c *natsCarrier) lose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sever()
+	c.link, c.sever = context.WithCancel(context.Background())
 }
 
 // Connect connects over NATS. Until ctx ends it retries a server that cannot be reached.
@@ -34,6 +44,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error) {
 	o = o.defaults()
 	carrier := &natsCarrier{subscriptions: map[*subscribed]bool{}}
+	carrier.link, carrier.sever = context.WithCancel(context.Background())
 	timers := NewTimers(o.FailureTimeout)
 	options := []nats.Option{
 		nats.Name(o.Name),
@@ -53,6 +64,7 @@ func dialNATS(ctx context.Context, o Options, raise func(error)) (Carrier, error
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			carrier.lose()
 			if err != nil {
 				raise(fmt.Errorf("connection %q lost: %w", o.Name, err))
 			}
@@ -129,8 +141,17 @@ func (c *natsCarrier) Subscribe(subject, queue string, f func(Message)) (func(),
 
 // Request implements Carrier.
 func (c *natsCarrier) Request(ctx context.Context, subject string, payload []byte) ([]byte, error) {
-	n, err := c.nats.RequestWithContext(ctx, subject, payload)
-	if err != nil {
+	c.mu.Lock()
+	link := c.link
+	c.mu.Unlock()
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(link, cancel)()
+	n, err := c.nats.RequestWithContext(asking, subject, payload)
+	switch {
+	case err != nil && ctx.Err() == nil && link.Err() != nil:
+		return nil, ErrDisconnected
+	case err != nil:
 		return nil, named(err)
 	}
 	return n.Data, nil

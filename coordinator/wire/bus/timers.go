@@ -11,5 +11,5 @@ type Timers struct {
 
 // NewTimers derives the timers.
 func NewTimers(failure time.Duration) Timers {
-	return Timers{Ping: max(failure/2, 50*time.Millisecond), Write: 10 * max(failure, time.Second), Retry: failure}
+	return Timers{Ping: max(failure/5, 50*time.Millisecond), Write: 10 * max(failure, time.Second), Retry: failure}
 }
