@@ -44,9 +44,9 @@ var quietBeginnings = []string{
 
 // quiet are warnings about what is normal for a single voter.
 var quiet = map[string]bool{
-	"heartbeat timeout reached, starting election":        true,
-	"no known peers, aborting election":                   true,
-	"Election timeout reached, restarting election":       true,
-	"not part of stable configuration, aborting election": true,
+	"heartbeat timeout reached, starting election":                                                                   true,
+	"no known peers, aborting election":                                                                              true,
+	"Election timeout reached, restarting election":                                                                  true,
+	"not part of stable configuration, aborting election":                                                            true,
 	"heartbeat timeout reached, not part of a stable configuration or a non-voter, not triggering a leader election": true,
 }
