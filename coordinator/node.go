@@ -106,8 +106,14 @@ func Open(o Options) (_ *Node, err error) {
 	return n, n.conn.Flush(n.closing) // from here on no line of a worker that connects is lost
 }
 
-// host starts the embedded NATS server and connects to it.
+// host starts the embedded NATS server and connects to it. A coordinator that comes back knows its workers again before it
+// lets any in: they would be strangers, and others know them.
 func (n *Node) host() (err error) {
+	recalled, cancel := context.WithTimeout(n.closing, 5*n.timers.Failure)
+	if err := n.raft.Recall(recalled); err != nil {
+		n.o.Log.Warn("workers are let in before the log is known", "error", err)
+	}
+	cancel()
 	if n.server, err = bus.StartServer(bus.ServerOptions{
 		Listen: n.o.Cluster.Listen, FailureTimeout: n.timers.Failure, Log: n.o.Log, Disconnected: n.disconnected,
 		Cluster: n.routes(), TLS: n.guard.source, Directory: n, Refusals: n.guard.refusals,

@@ -169,7 +169,3 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return fmt.Errorf("serve %s: %w", s.URL(), err)
 }
-
-// quiet passes what net/http has to say about its clients (a handshake that failed, a connection that was cut) on as
-// debug lines: a stranger must not fill the log.
-type quiet struct{ slog.Handler }

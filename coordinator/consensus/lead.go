@@ -230,6 +230,24 @@ func (n *Node) Unfit(why string) {
 	n.unfit = why
 }
 
+// Recall waits until the machine has everything that this node's log had when it was opened: until then it knows less than it
+// did in its life before. A node alone recalls when it leads, and one that hears of no leader cannot: it waits until ctx ends.
+func (n *Node) Recall(ctx context.Context) error {
+	if n.transport == nil || !n.up() {
+		return nil
+	}
+	for goal := n.raft.LastIndex(); n.raft.AppliedIndex() < goal; {
+		select {
+		case <-soon(n.timers.Report / 4):
+		case <-n.done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("entry %d of %d is applied: %w", n.raft.AppliedIndex(), goal, ctx.Err())
+		}
+	}
+	return nil
+}
+
 // Settle waits until every member that was heard lately has applied what this leader has, or ctx ends: before the end of
 // a run, so that the others know of it when nobody is left to tell them.
 func (n *Node) Settle(ctx context.Context) error {

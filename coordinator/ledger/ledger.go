@@ -7,7 +7,6 @@ package ledger
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/counterpoint-ml/counterpoint/coordinator/fsm"
 	"github.com/counterpoint-ml/counterpoint/data"
@@ -105,6 +104,3 @@ type Log struct {
 
 // step names a step as progress counts them.
 func step(s int64) int64 { return s + 1 }
-
-// when formats a time of the log.
-func when(t time.Time) string { return t.UTC().Format(time.DateTime) }

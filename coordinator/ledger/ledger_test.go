@@ -91,8 +91,6 @@ func start(t testing.TB, set *data.Set) *book {
 	return b
 }
 
-func (b *book) run() *fsm.Run { return b.machine.State().Runs[0] }
-
 // step writes a step: half of the shards each, and now and then what a fleet goes through.
 func (b *book) step(s int64) {
 	batch, err := b.set.Batch(s)

@@ -9,7 +9,6 @@ import (
 // frozen sends members away whose frozen weights changed in their memory. What they computed since their last check may be
 // in steps that are committed: those are taken back, by name, and executed again from the newest checkpoint before.
 func (p *planner) frozen() {
-	r := p.run()
 	sound, why := int64(-1), ""
 	for _, m := range p.s.Of(p.at) {
 		w := p.seen.Workers[m.Worker]
@@ -21,9 +20,10 @@ func (p *planner) frozen() {
 		}
 		p.do(&fsm.Expire{Worker: m.Worker, Quarantine: true, Reason: fmt.Sprintf("%s; they were sound at step %d", w.Spoiled, max(w.Checked, 0))})
 	}
-	if r = p.run(); sound < 0 {
+	if sound < 0 {
 		return
 	}
+	r := p.run()
 	if sound >= r.Committed() { // only the round in flight may have something of it
 		if r.Round != nil {
 			p.do(&fsm.Abandon{Run: r.ID, Round: r.Round.Number})

@@ -50,7 +50,8 @@ func (h *held) withdraw() {
 // wait returns when nobody reads any more what was there before.
 func (h *held) wait() {
 	h.use.Lock()
-	h.use.Unlock() //nolint:staticcheck // the wait is all
+	//lint:ignore SA2001 the wait is all
+	h.use.Unlock()
 }
 
 // adopt takes total as the whole total.
