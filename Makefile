@@ -6,13 +6,14 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 RACE    := ./coordinator/... ./worker/... ./data/...
 FUZZ    ?= 5s
+FAULTS  ?= 2000
 SEEDS   ?= 1000
 START   ?= 1
 PKG     ?= ./...
 T       ?= .
 export CGO_ENABLED ?= 0
 
-.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos test-s3 lint-scripts generate openapi verify clean
+.PHONY: help build quickstart test race lint fmt bench bench-peer test-real fuzz sim chaos soak test-s3 lint-scripts generate openapi verify clean
 
 help: ## this menu
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ chaos: build ## 20 kills of everything and 20 kills of one worker, all seeds pri
 	$(GO) test -count 1 -timeout 60m -run Chaos . -chaos.rounds 20
 
 S3SERVER := $(abspath bin/versitygw)
+soak: ## a real fleet of processes under FAULTS=2000 kills, stops, partitions, slow links, full disks, flipped bits (as root: all kinds)
+	$(GO) run ./scripts/chaos -faults $(FAULTS)
+
 test-s3: ## checkpoints in a real S3-compatible server: conformance, faults, resume (builds the server: about 2 minutes; not in CI)
 	@mkdir -p bin
 	cd scripts/s3server && $(GO) build -o $(S3SERVER) github.com/versity/versitygw/cmd/versitygw

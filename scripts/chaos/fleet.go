@@ -44,7 +44,7 @@ func (f *fleet) build() error {
 		return err
 	}
 	f.binary = filepath.Join(f.dir, "counterpoint")
-	if out, err := exec.Command("go", "build", "-o", f.binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", f.binary, "github.com/counterpoint-ml/counterpoint").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return nil

@@ -65,6 +65,9 @@ func soak(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	if m.count() == 0 {
+		return errors.New("the run was over before the first fault: nothing is proven")
+	}
 	m.print()
 	step, _, _ := f.watch.now()
 	say("%d faults, %d steps in %v: parameters %.16s, as undisturbed: %v", m.count(), step, time.Since(begun).Round(time.Second), got, got == want)
