@@ -55,7 +55,10 @@ func (j *journal) Restore(r io.Reader) error {
 	b, err := io.ReadAll(r)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.entries = strings.Split(string(b), "\n")
+	j.entries = nil
+	if len(b) > 0 { // a snapshot may be of no entry
+		j.entries = strings.Split(string(b), "\n")
+	}
 	return err
 }
 
