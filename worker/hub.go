@@ -48,4 +48,4 @@ func (p *paths) Near(worker string) *collective.Group {
 }
 
 // Lent implements collective.Neighbours.
-func (p *paths) Lent(worker string, bytes int) { p.note(worker, pathMemory, "", bytes) }
+func (p *paths) Lent(worker string, bytes int) { p.note(worker, pathMemory, bytes) }

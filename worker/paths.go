@@ -105,7 +105,7 @@ func (p *paths) Ask(ctx context.Context, worker string, q *wire.ChunkRequest) (*
 	if j := p.hub.find(p.run, worker); j != nil {
 		c, done := j.answer(ctx, q)
 		if !c.Later && c.Err == "" {
-			p.note(worker, pathMemory, "", len(c.Payload))
+			p.note(worker, pathMemory, len(c.Payload))
 		}
 		return c, done, nil
 	}
@@ -114,7 +114,7 @@ func (p *paths) Ask(ctx context.Context, worker string, q *wire.ChunkRequest) (*
 		c, done, err := p.node.Ask(ctx, self, peer, q)
 		if err == nil {
 			if len(c.Payload) > 0 {
-				p.note(worker, pathDirect, "", len(c.Payload))
+				p.note(worker, pathDirect, len(c.Payload))
 			}
 			return c, done, nil
 		}
@@ -125,7 +125,7 @@ func (p *paths) Ask(ctx context.Context, worker string, q *wire.ChunkRequest) (*
 	}
 	c, err := p.relay.Ask(ctx, worker, q)
 	if err == nil && len(c.Payload) > 0 {
-		p.note(worker, pathRelay, e.Why, len(c.Payload))
+		p.note(worker, pathRelay, len(c.Payload))
 	}
 	return c, nil, err
 }
@@ -142,8 +142,8 @@ func (p *paths) broken(e *path, err error) {
 	p.log.Info("worker not reached directly; the relay takes over", "to", e.Worker, "again_in", e.pause, "err", err)
 }
 
-// note counts what came, n bytes, over which path.
-func (p *paths) note(worker, kind, why string, n int) {
+// note counts what came, n bytes, over which path. Why it is the relay stays.
+func (p *paths) note(worker, kind string, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.of[worker]
@@ -155,7 +155,10 @@ func (p *paths) note(worker, kind, why string, n int) {
 		e.busy, e.taken = 0, 0
 		e.Kind = kind
 	}
-	if e.Why = why; kind == pathDirect {
+	if kind != pathRelay {
+		e.Why = ""
+	}
+	if kind == pathDirect {
 		e.pause = 0
 	}
 	now := time.Now()

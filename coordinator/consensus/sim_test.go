@@ -24,6 +24,9 @@ var (
 // schedules runs f for each seed, in virtual time. A failure names the command that replays it.
 func schedules(t *testing.T, f func(t *testing.T, random *rand.Rand)) {
 	first, last := uint64(1), uint64(*seeds)
+	if testing.Short() {
+		last = min(last, 3) // the race detector takes its time
+	}
 	if *from > 0 {
 		first, last = *from, *from
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -199,16 +200,26 @@ func TestFaults(t *testing.T) {
 func TestCutsFreezesAndEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := membus.New(1, 3*time.Millisecond)
+		var mu sync.Mutex // guards ended
 		ended := map[string]string{}
-		watcher, err := n.Dial("w", bus.Options{Name: "w"}, func(name, reason string) { ended[name] = reason })
+		told := func(name string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return ended[name]
+		}
+		watcher, err := n.Dial("w", bus.Options{Name: "w"}, func(name, reason string) {
+			mu.Lock()
+			defer mu.Unlock()
+			ended[name] = reason
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer watcher.Close()
 		a, b := dial(t, n, "a"), dial(t, n, "b")
 		defer a.Close()
-		served := 0
-		if _, err := bus.Serve(b, "s", "", func(_ *wire.Leave, reply func(*wire.Verdict)) { served++; reply(&wire.Verdict{}) }); err != nil {
+		var served atomic.Int64
+		if _, err := bus.Serve(b, "s", "", func(_ *wire.Leave, reply func(*wire.Verdict)) { served.Add(1); reply(&wire.Verdict{}) }); err != nil {
 			t.Fatal(err)
 		}
 		ask := func() error {
@@ -217,17 +228,17 @@ func TestCutsFreezesAndEnds(t *testing.T) {
 			_, err := bus.Request[wire.Verdict](ctx, a, "s", &wire.Leave{})
 			return err
 		}
-		if err := ask(); err != nil || served != 1 {
-			t.Errorf("ask = %v, served %d", err, served)
+		if err := ask(); err != nil || served.Load() != 1 {
+			t.Errorf("ask = %v, served %d", err, served.Load())
 		}
 		n.Block("b", "a", true) // the question arrives, the answer does not
-		if err := ask(); !errors.Is(err, context.DeadlineExceeded) || served != 2 {
-			t.Errorf("ask over a one-way cut = %v, served %d; want DeadlineExceeded, 2", err, served)
+		if err := ask(); !errors.Is(err, context.DeadlineExceeded) || served.Load() != 2 {
+			t.Errorf("ask over a one-way cut = %v, served %d; want DeadlineExceeded, 2", err, served.Load())
 		}
 		n.Mend()
 		n.Block("a", "b", true)
-		if err := ask(); !errors.Is(err, context.DeadlineExceeded) || served != 2 {
-			t.Errorf("ask over the other cut = %v, served %d; want DeadlineExceeded, 2", err, served)
+		if err := ask(); !errors.Is(err, context.DeadlineExceeded) || served.Load() != 2 {
+			t.Errorf("ask over the other cut = %v, served %d; want DeadlineExceeded, 2", err, served.Load())
 		}
 		n.Mend()
 		n.Freeze("b")
@@ -244,8 +255,8 @@ func TestCutsFreezesAndEnds(t *testing.T) {
 			t.Errorf("publish of a disconnected host = %v, want ErrDisconnected", err)
 		}
 		time.Sleep(4 * time.Millisecond)
-		if ended["b"] != "stale connection" {
-			t.Errorf("the watcher was told %v, want b: stale connection", ended)
+		if told("b") != "stale connection" {
+			t.Errorf("the watcher was told %q, want stale connection", told("b"))
 		}
 		n.Reconnect("b")
 		if err := ask(); err != nil {
@@ -253,8 +264,8 @@ func TestCutsFreezesAndEnds(t *testing.T) {
 		}
 		n.Kill("b")
 		time.Sleep(4 * time.Millisecond)
-		if ended["b"] != "killed" || n.Connections() != 2 {
-			t.Errorf("the watcher was told %v with %d connections left, want b: killed, 2", ended, n.Connections())
+		if told("b") != "killed" || n.Connections() != 2 {
+			t.Errorf("the watcher was told %q with %d connections left, want killed, 2", told("b"), n.Connections())
 		}
 	})
 }
