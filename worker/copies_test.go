@@ -78,14 +78,24 @@ func TestCopyIsTakenBetweenSteps(t *testing.T) {
 	if c := j.answerState(t.Context(), req); !c.Later {
 		t.Errorf("answer in the middle of a step = %+v, want later", c)
 	}
-	go func() {
-		<-j.kicked
-		j.copies.refresh(j)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() { // the driver, between steps whenever it is asked
+		defer close(ended)
+		for {
+			select {
+			case <-j.kicked:
+				j.copies.refresh(j)
+			case <-stop:
+				return
+			}
+		}
 	}()
 	c := j.answerState(t.Context(), req)
 	for c.Later {
 		c = j.answerState(context.Background(), req)
 	}
+	close(stop)
+	<-ended
 	s, err := decodeState(c.Payload)
 	if err != nil || c.Key != "0" || !reflect.DeepEqual(s.Parameters, newToy().State().Parameters) {
 		t.Errorf("copy %q = %v, %v, want the parameters of step 0", c.Key, s.Parameters, err)
